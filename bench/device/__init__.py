@@ -1,0 +1,1 @@
+"""Devices: where launches run and how their time is read."""

@@ -1,0 +1,62 @@
+"""``Device``: the seam between the timing loop and the hardware.
+
+The timing loop calls ``start``, the launches, ``stop``; a kernel may call ``mark`` inside a launch. A device owns
+two clocks: the one that times samples (``start``/``stop``) and the one that limits are kept by (``now_ns``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from bench.types import DeviceInfo, Mark
+
+
+class Device(Protocol):
+    """One device, opened in this process."""
+
+    info: DeviceInfo
+    scratch: Path  # a folder for files that a workload needs, on the disk under test
+    torch_device: str  # what torch calls it: "cpu" or "cuda:0"
+    threads: int  # threads that a launch may use on the host
+    min_sample_ns: int  # a shorter sample would be lost in the timer's own resolution
+
+    def now_ns(self) -> int:
+        """The host's monotonic clock."""
+
+    def start(self) -> None:
+        """Begin a sample. Work queued earlier is not part of it."""
+
+    def mark(self, name: str) -> None:
+        """Note a moment inside the sample, in the order of the device's work."""
+
+    def stop(self) -> int:
+        """End the sample; wait for its work; the time since ``start`` in ns."""
+
+    def take_marks(self) -> list[Mark]:
+        """The marks of the sample that ``stop`` ended, and forget them."""
+
+    def repeat(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
+        """A callable that performs ``launch`` so many times with the least overhead this device knows."""
+
+    def synchronize(self) -> None:
+        """Wait until all queued work is done. Errors of asynchronous work are raised here."""
+
+    def flush_cache(self) -> None:
+        """Drive earlier data out of the last-level cache."""
+
+    def free_bytes(self) -> int | None:
+        """Memory that a workload can still take; None where unknown."""
+
+
+def loop(launch: Callable[[], None], launches: int) -> Callable[[], None]:
+    """The plain form of ``Device.repeat``: no wrapper at all for a single launch."""
+    if launches == 1:
+        return launch
+
+    def run() -> None:
+        for _ in range(launches):
+            launch()
+
+    return run

@@ -1,0 +1,112 @@
+"""The CPU as a device: ``perf_counter_ns`` around each launch, threads stated."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.device.base import loop
+from bench.types import DeviceInfo, Mark
+
+_FLUSH_FLOOR_BYTES = 64 << 20  # where the last-level cache cannot be read
+
+
+class CpuDevice:
+    torch_device = "cpu"
+    min_sample_ns = 0  # perf_counter_ns resolves single launches
+
+    def __init__(self, info: DeviceInfo, scratch: Path) -> None:
+        import torch
+
+        self.info = info
+        self.scratch = scratch
+        # Torch is told rather than left to guess: its default and OpenMP's may differ inside a container.
+        self.threads = usable_cores()
+        torch.set_num_threads(self.threads)
+        self._started_ns = 0
+        self._marks: list[Mark] = []
+        self._flush: torch.Tensor | None = None
+
+    now_ns = staticmethod(time.monotonic_ns)
+
+    def start(self) -> None:
+        if self._marks:  # left by an untimed launch: they belong to no sample
+            self._marks.clear()
+        self._started_ns = time.perf_counter_ns()
+
+    def stop(self) -> int:
+        return time.perf_counter_ns() - self._started_ns
+
+    def mark(self, name: str) -> None:
+        self._marks.append(Mark(name, time.perf_counter_ns() - self._started_ns))
+
+    def take_marks(self) -> list[Mark]:
+        if not self._marks:
+            return []
+        marks, self._marks = self._marks, []
+        return marks
+
+    def repeat(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
+        return loop(launch, launches)
+
+    def synchronize(self) -> None:
+        pass
+
+    def flush_cache(self) -> None:
+        import torch
+
+        if self._flush is None:
+            size = max(2 * last_level_cache_bytes(), _FLUSH_FLOOR_BYTES)
+            self._flush = torch.zeros(size // 8, dtype=torch.int64)
+        self._flush.add_(1)
+
+    def free_bytes(self) -> int | None:
+        import psutil
+
+        available: int = psutil.virtual_memory().available
+        limit = _cgroup_free_bytes()
+        return available if limit is None else min(available, limit)
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may use: its affinity, its container's quota, or OMP_NUM_THREADS if set."""
+    import psutil
+
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    allowed = len(os.sched_getaffinity(0))
+    physical = psutil.cpu_count(logical=False) or allowed
+    quota = _cgroup_cpu_quota()
+    return max(1, min(allowed, physical, quota or allowed))
+
+
+def last_level_cache_bytes() -> int:
+    """The largest cache that the kernel reports for CPU 0, zero where it reports none."""
+    sizes = [0]
+    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = path.read_text().strip()
+        if text.endswith("K"):
+            sizes.append(int(text[:-1]) << 10)
+    return max(sizes)
+
+
+def _cgroup_cpu_quota() -> int | None:
+    """Whole CPUs of a cgroup v2 quota, rounded up; None without one."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(1, -(-int(quota) // int(period)))
+
+
+def _cgroup_free_bytes() -> int | None:
+    """What a cgroup v2 memory limit leaves; None without one."""
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(0, int(limit) - used)

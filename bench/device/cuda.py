@@ -1,0 +1,107 @@
+"""One NVIDIA GPU as a device: CUDA events around a block of launches, synchronised once per sample.
+
+An event resolves about half a microsecond (CUDA Runtime API, ``cudaEventElapsedTime``); a sample of at least 1 ms
+drowns that. Launches too short to keep the GPU busy from Python are captured into a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bench.device.base import loop
+from bench.device.cpu import usable_cores
+from bench.types import DeviceInfo, Mark
+
+# Python enqueues a torch operation in some 5 to 10 us; more than ~50 launches per ms would time Python.
+_GRAPH_FROM_LAUNCHES = 50
+
+
+class CudaDevice:
+    min_sample_ns = 1_000_000
+
+    def __init__(self, info: DeviceInfo, scratch: Path) -> None:
+        import torch
+
+        self.info = info
+        self.scratch = scratch
+        self.torch_device = f"cuda:{info.index}"
+        self.threads = usable_cores()
+        torch.set_num_threads(self.threads)
+        torch.cuda.set_device(info.index)
+        self._torch = torch
+        self._begin = torch.cuda.Event(enable_timing=True)
+        self._end = torch.cuda.Event(enable_timing=True)
+        self._pending: list[tuple[str, Any]] = []
+        self._marks: list[Mark] = []
+        self._flush: torch.Tensor | None = None
+
+    now_ns = staticmethod(time.monotonic_ns)
+
+    def start(self) -> None:
+        # A mark left by an untimed launch (a check) belongs to no sample.
+        self._pending.clear()
+        self._begin.record()
+
+    def stop(self) -> int:
+        self._end.record()
+        self._end.synchronize()
+        self._marks = [Mark(name, _elapsed_ns(self._begin, event)) for name, event in self._pending]
+        self._pending.clear()
+        return _elapsed_ns(self._begin, self._end)
+
+    def mark(self, name: str) -> None:
+        if self._torch.cuda.is_current_stream_capturing():
+            return  # an event inside a graph cannot be read; the graph's launches have no marks
+        event = self._torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._pending.append((name, event))
+
+    def take_marks(self) -> list[Mark]:
+        marks, self._marks = self._marks, []
+        return marks
+
+    def repeat(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
+        if launches < _GRAPH_FROM_LAUNCHES:
+            return loop(launch, launches)
+        try:
+            return self._captured(launch, launches)
+        except RuntimeError:
+            # Not every launch can be captured (host copies, a library's own stream): then Python enqueues it.
+            self.synchronize()
+            return loop(launch, launches)
+
+    def _captured(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
+        torch = self._torch
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # libraries allocate their workspaces before the capture
+            launch()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(launches):
+                launch()
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+    def synchronize(self) -> None:
+        self._torch.cuda.synchronize()
+
+    def flush_cache(self) -> None:
+        # As NVBench does it: a memset of the L2's size, queued before the sample begins.
+        if self._flush is None:
+            l2_bytes = self._torch.cuda.get_device_properties(self.info.index).L2_cache_size
+            self._flush = self._torch.empty(max(l2_bytes, 1 << 20), dtype=self._torch.int8, device=self.torch_device)
+        self._flush.zero_()
+
+    def free_bytes(self) -> int | None:
+        free: int = self._torch.cuda.mem_get_info(self.info.index)[0]
+        return free
+
+
+def _elapsed_ns(begin: Any, end: Any) -> int:
+    elapsed_ms: float = begin.elapsed_time(end)
+    return round(elapsed_ms * 1e6)

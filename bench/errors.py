@@ -1,0 +1,108 @@
+"""The error tree, and the exit code that each branch stands for.
+
+    VnbenchError                     1   a bug in vnbench, or an error nobody named
+    ├── UsageError                   2   what was asked for cannot be understood
+    │   ├── UnknownWorkload              no such workload or suite; names the nearest
+    │   ├── BadSuite                     a suite file, with its line and key
+    │   ├── ImpossibleDevice             a device that this machine does not have
+    │   ├── UnreadableResult             a file that is missing, truncated or not ours
+    │   └── ShadowedKernels              another package named ``kernels`` was imported
+    ├── WorkloadFailed               3   a workload failed or gave wrong answers
+    ├── UnfitMachine                 4   the machine cannot be measured as asked
+    │   └── UnusableGpu                  NVIDIA hardware is present and does not work
+    ├── OutputNotWritable            7   the results folder cannot be written
+    └── Interrupted             130/143  SIGINT or SIGTERM
+
+``Unsupported`` is no error of a run: a kernel raises it where this device cannot do the work,
+and it becomes a row with that status. Only the CLI turns an error into an exit.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+OK = 0
+BUG = 1
+USAGE = 2
+FAILED = 3
+UNFIT = 4
+REGRESSED = 5
+INCONCLUSIVE = 6
+NOT_WRITABLE = 7
+
+# Several outcomes at once: the one that the user has to deal with first decides.
+_PRECEDENCE = (BUG, NOT_WRITABLE, REGRESSED, FAILED, UNFIT, INCONCLUSIVE)
+
+
+class VnbenchError(Exception):
+    """An error a user reads: what happened, and what to do about it."""
+
+    exit_code = BUG
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        self.what = what
+        self.remedy = remedy
+        super().__init__(f"{what}. {remedy}" if remedy else what)
+
+
+class UsageError(VnbenchError):
+    exit_code = USAGE
+
+
+class UnknownWorkload(UsageError):
+    pass
+
+
+class BadSuite(UsageError):
+    pass
+
+
+class ImpossibleDevice(UsageError):
+    pass
+
+
+class UnreadableResult(UsageError):
+    pass
+
+
+class ShadowedKernels(UsageError):
+    pass
+
+
+class WorkloadFailed(VnbenchError):
+    exit_code = FAILED
+
+
+class UnfitMachine(VnbenchError):
+    exit_code = UNFIT
+
+
+class UnusableGpu(UnfitMachine):
+    pass
+
+
+class OutputNotWritable(VnbenchError):
+    exit_code = NOT_WRITABLE
+
+
+class Interrupted(VnbenchError):
+    """A signal ended the run; what was finished is kept."""
+
+    def __init__(self, signum: int, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.exit_code = 128 + signum
+        self.signal_name = signal.Signals(signum).name
+
+
+class Unsupported(Exception):
+    """This device or library cannot do the work; the text is the library's own where there is one."""
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code of several outcomes together: an interrupt first, then 1, 7, 5, 3, 4, 6."""
+    seen = {code for code in codes if code != OK}
+    interrupts = [code for code in seen if code > 128]
+    if interrupts:
+        return min(interrupts)
+    return next((code for code in _PRECEDENCE if code in seen), min(seen, default=OK))

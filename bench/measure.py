@@ -1,0 +1,111 @@
+"""The timing loop: the only place that times a kernel.
+
+Warm up until the policy's rule sees a steady state; then reset, start, launch, stop, until the policy has enough.
+Nothing between ``start`` and ``stop`` belongs to the harness but the call of the launch itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bench import stats
+from bench.device.base import Device
+from bench.kernel import Case
+from bench.stopping import WARMUP_RULES, launches_per_sample, next_look, sampled_enough
+from bench.types import Mark, Measurement, Policy, SampleFlag
+
+
+def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None = None) -> Measurement:
+    """Time a case.
+
+    Args:
+        deadline_ns: where the run's budget ends, on ``device.now_ns()``'s clock. One sample is taken in any case.
+
+    Returns:
+        Samples in the order they were taken, in ns per launch.
+    """
+    with _no_garbage_collection():
+        warmup_ns, steady = _warm_up(case, device, policy, deadline_ns)
+        launches = 1 if case.resets else launches_per_sample(statistics.median(warmup_ns), device.min_sample_ns)
+        sampled = _sample(case, device, policy, launches, deadline_ns)
+    limit = stats.far_out_limit(sampled.elapsed_ns)
+    return Measurement(
+        elapsed_ns=tuple(sampled.elapsed_ns),
+        warmup_ns=tuple(warmup_ns),
+        sample_flags=tuple(int(SampleFlag.OUTLIER if ns > limit else SampleFlag.NONE) for ns in sampled.elapsed_ns),
+        marks=tuple(sampled.marks),
+        launches_per_sample=launches,
+        steady=steady,
+        cut_short=sampled.cut_short,
+    )
+
+
+@dataclass
+class _Sampled:
+    elapsed_ns: list[int]
+    marks: list[Mark]
+    cut_short: bool = False
+
+
+def _warm_up(case: Case, device: Device, policy: Policy, deadline_ns: int | None) -> tuple[list[int], bool]:
+    """Single launches until they are steady. Returns their times and whether a steady state was seen."""
+    is_steady = WARMUP_RULES[policy.warmup_rule]
+    launch = device.repeat(case.launch, 1)
+    end_ns = device.now_ns() + round(policy.warmup_max_s * 1e9)
+    if deadline_ns is not None:
+        end_ns = min(end_ns, deadline_ns)
+    warmup_ns: list[int] = []
+    look_at = policy.warmup_min_samples
+    while True:
+        warmup_ns.append(_time_one(case, device, launch))
+        if len(warmup_ns) >= look_at:
+            if is_steady(warmup_ns):
+                return warmup_ns, True
+            look_at = next_look(len(warmup_ns))
+        if len(warmup_ns) >= policy.warmup_max_samples or device.now_ns() >= end_ns:
+            return warmup_ns, False
+
+
+def _sample(case: Case, device: Device, policy: Policy, launches: int, deadline_ns: int | None) -> _Sampled:
+    block = device.repeat(case.launch, launches)
+    if launches > 1:
+        block()  # a captured graph is uploaded on its first replay
+        device.synchronize()
+    sampled = _Sampled([], [])
+    elapsed_ns, marks = sampled.elapsed_ns, sampled.marks
+    began_ns = device.now_ns()
+    while True:
+        sample_ns = _time_one(case, device, block)
+        elapsed_ns.append(sample_ns if launches == 1 else round(sample_ns / launches))
+        marks.extend(device.take_marks())
+        now_ns = device.now_ns()
+        if sampled_enough(policy, len(elapsed_ns), now_ns - began_ns):
+            return sampled
+        if deadline_ns is not None and now_ns >= deadline_ns:
+            sampled.cut_short = True
+            return sampled
+
+
+def _time_one(case: Case, device: Device, block: Callable[[], None]) -> int:
+    if case.resets:
+        case.reset()
+    device.start()
+    block()
+    return device.stop()
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Python's collector would run inside some samples and not in others."""
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

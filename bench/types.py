@@ -1,0 +1,215 @@
+"""The frozen data classes that the parts of vnbench hand to each other, and what derives from their fields.
+
+Times are integer nanoseconds, rates are in base units (FLOP/s, B/s, token/s), sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.spec import content_id
+
+Better = Literal["higher", "lower"]
+Status = Literal["ok", "failed", "wrong", "unsupported", "timeout", "crashed", "oom", "interrupted"]
+
+# A row with one of these is an outcome that the user has to look at (exit code 3).
+FAILURES: frozenset[Status] = frozenset({"failed", "wrong", "timeout", "crashed", "oom"})
+
+
+class SampleFlag(enum.IntFlag):
+    """What is known against a sample. Flagged samples are kept."""
+
+    NONE = 0
+    OUTLIER = 1  # above the third quartile by more than three interquartile ranges (Tukey's "far out")
+
+
+# ---------------------------------------------------------------- what a kernel says of its work
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one launch does, worked out from the shapes, and which part of it makes the headline.
+
+    ``unit`` is the headline's: ``FLOP/s`` and ``OP/s`` divide ``flops`` by the time, ``B/s`` divides
+    ``bytes_moved``, any other divides ``items``.
+    """
+
+    unit: str
+    flops: int | None = None
+    bytes_moved: int | None = None
+    items: int | None = None
+    item_unit: str | None = None
+
+    def rate(self, elapsed_ns: float, unit: str | None = None) -> float | None:
+        """Work per second under ``unit`` (default: the headline's); None where that part is unknown."""
+        unit = unit or self.unit
+        amount = {"FLOP/s": self.flops, "OP/s": self.flops, "B/s": self.bytes_moved}.get(unit, self.items)
+        return None if amount is None or elapsed_ns <= 0 else amount / (elapsed_ns * 1e-9)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The result of holding an output against a higher-precision reference."""
+
+    error: float
+    tolerance: float
+    output_sha256: str | None = None
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A further figure beside the headline."""
+
+    name: str
+    value: float
+    unit: str
+    better: Better
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A named moment inside a sample, counted from the sample's start."""
+
+    name: str
+    ns: int
+
+
+# ---------------------------------------------------------------- how it is measured
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Warm-up and sampling rules. All of them are hashed into ``policy_id``; nothing else is.
+
+    Warm-up runs until ``warmup_rule`` sees a steady state, or one of its limits. Sampling ends with ``max_samples``,
+    or after ``max_s`` once there are ``min_samples``: on count and time, never on an interval of its own samples.
+    """
+
+    warmup_rule: str = "mser"
+    warmup_min_samples: int = 5
+    warmup_max_samples: int = 200
+    warmup_max_s: float = 3.0
+    min_samples: int = 5
+    max_samples: int = 1000
+    max_s: float = 1.0
+
+    @property
+    def policy_id(self) -> str:
+        return content_id(dataclasses.asdict(self))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The samples of one case in one process, in the order they were taken; ns are per launch."""
+
+    elapsed_ns: tuple[int, ...]
+    warmup_ns: tuple[int, ...]
+    sample_flags: tuple[int, ...]
+    marks: tuple[Mark, ...]  # sample after sample; each sample's marks count from its own start
+    launches_per_sample: int
+    steady: bool
+    cut_short: bool  # the budget ended sampling before the policy's rules did
+
+    @property
+    def marks_per_sample(self) -> int:
+        return len(self.marks) // len(self.elapsed_ns) if self.elapsed_ns else 0
+
+
+# ---------------------------------------------------------------- where it is measured
+
+DeviceKind = Literal["cpu", "cuda", "fake"]
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """One device of this node, as the run knows it before any process opens it."""
+
+    kind: DeviceKind
+    index: int
+    name: str | None
+    uuid: str | None = None
+    memory_bytes: int | None = None
+    reason: str = ""  # why this device was chosen
+    scenario: str = ""  # the script of a fake device
+
+    @property
+    def label(self) -> str:
+        return self.kind if self.kind == "cpu" else f"{self.kind}:{self.index}"
+
+
+# ---------------------------------------------------------------- what a run is to do
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run set out to do. It travels in the result's metadata, so a run can be resumed from it."""
+
+    run_id: str
+    node: str
+    suite: str
+    started_at: str  # ISO 8601, UTC, microseconds
+    workloads: tuple[str, ...]
+    devices: tuple[DeviceInfo, ...]
+    policy: Policy
+    replicates: int
+    timeout_s: float  # of one workload in one process
+    vnbench_version: str
+    source_commit: str | None = None
+    label: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Plan:
+        values = dict(value)
+        values["workloads"] = tuple(values["workloads"])
+        values["devices"] = tuple(DeviceInfo(**device) for device in values["devices"])
+        values["policy"] = Policy(**values["policy"])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One workload of a pass: the name it is stored under, and the candidate that a search chose to perform it."""
+
+    workload: str
+    candidate: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one worker process is to do: a list of items on one device, as one replicate."""
+
+    plan: Plan
+    device: DeviceInfo
+    items: tuple[Item, ...]
+    replicate: int
+    folder: str  # where rows are written
+    scratch: str  # where workloads keep files of their own
+    task: Literal["measure", "search"] = "measure"
+    sequence: int = 0  # of the first item, within the replicate
+    world_size: int = 1
+    rank: int = 0
+    deadline_s: float | None = None  # on the system-wide monotonic clock
+    search_budget_s: float = 3.0
+
+    @property
+    def concurrency_group(self) -> str:
+        """Rows that share it were loaded together."""
+        return f"{self.plan.run_id}-{self.replicate}-{self.sequence}-{self.device.kind}"
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Job:
+        values = dict(value)
+        values["plan"] = Plan.from_json(values["plan"])
+        values["device"] = DeviceInfo(**values["device"])
+        values["items"] = tuple(Item(**item) for item in values["items"])
+        return cls(**values)
