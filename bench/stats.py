@@ -70,7 +70,7 @@ def log_t_interval(values: Sequence[float], confidence: float = 0.95) -> Interva
 
 
 def quantile(values: Sequence[float], p: float) -> float:
-    """The p-quantile by linear interpolation: type 7 of R. J. Hyndman and Y. Fan, The American Statistician 50, 1996."""
+    """The p-quantile by linear interpolation: type 7 of R. J. Hyndman and Y. Fan, American Statistician 50, 1996."""
     if not values:
         raise ValueError("a quantile of no values")
     ordered = sorted(values)
@@ -81,6 +81,6 @@ def quantile(values: Sequence[float], p: float) -> float:
 
 
 def far_out_limit(values: Sequence[float]) -> float:
-    """Tukey's upper outer fence, three interquartile ranges above the third quartile (Exploratory Data Analysis, 1977)."""
+    """Tukey's upper outer fence: the third quartile plus 3 interquartile ranges (Exploratory Data Analysis, 1977)."""
     first, third = quantile(values, 0.25), quantile(values, 0.75)
     return third + 3 * (third - first)

@@ -25,6 +25,7 @@ class CpuDevice:
         # Torch is told rather than left to guess: its default and OpenMP's may differ inside a container.
         self.threads = usable_cores()
         torch.set_num_threads(self.threads)
+        self.cache_bytes = _last_level_cache_bytes()
         self._started_ns = 0
         self._marks: list[Mark] = []
         self._flush: torch.Tensor | None = None
@@ -58,7 +59,7 @@ class CpuDevice:
         import torch
 
         if self._flush is None:
-            size = max(2 * last_level_cache_bytes(), _FLUSH_FLOOR_BYTES)
+            size = max(2 * self.cache_bytes, _FLUSH_FLOOR_BYTES)
             self._flush = torch.zeros(size // 8, dtype=torch.int64)
         self._flush.add_(1)
 
@@ -83,7 +84,7 @@ def usable_cores() -> int:
     return max(1, min(allowed, physical, quota or allowed))
 
 
-def last_level_cache_bytes() -> int:
+def _last_level_cache_bytes() -> int:
     """The largest cache that the kernel reports for CPU 0, zero where it reports none."""
     sizes = [0]
     for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):

@@ -31,6 +31,7 @@ class CudaDevice:
         self.threads = usable_cores()
         torch.set_num_threads(self.threads)
         torch.cuda.set_device(info.index)
+        self.cache_bytes: int = torch.cuda.get_device_properties(info.index).L2_cache_size
         self._torch = torch
         self._begin = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
@@ -93,8 +94,9 @@ class CudaDevice:
     def flush_cache(self) -> None:
         # As NVBench does it: a memset of the L2's size, queued before the sample begins.
         if self._flush is None:
-            l2_bytes = self._torch.cuda.get_device_properties(self.info.index).L2_cache_size
-            self._flush = self._torch.empty(max(l2_bytes, 1 << 20), dtype=self._torch.int8, device=self.torch_device)
+            self._flush = self._torch.empty(
+                max(self.cache_bytes, 1 << 20), dtype=self._torch.int8, device=self.torch_device
+            )
         self._flush.zero_()
 
     def free_bytes(self) -> int | None:

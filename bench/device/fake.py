@@ -1,6 +1,7 @@
 """A device with a scripted clock, for tests and demonstrations.
 
-Launches run on the CPU, their times come from a script, nothing sleeps. Whatever is measured on it is marked ``simulated`` wherever it is shown.
+Launches run on the CPU, their times come from a script, nothing sleeps.
+Whatever is measured on it is marked ``simulated`` wherever it is shown.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ def scenario(name: str) -> Scenario:
 class FakeDevice:
     torch_device = "cpu"
     threads = 1
+    cache_bytes = 0
     min_sample_ns = 0
 
     def __init__(self, info: DeviceInfo, scratch: Path, script: Scenario | None = None) -> None:

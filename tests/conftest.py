@@ -1,0 +1,45 @@
+"""What several tests share: opened devices, and a kernel's params from a workload's name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.device.base import Device
+from bench.device.cpu import CpuDevice
+from bench.device.fake import FakeDevice
+from bench.kernel import Case, Kernel
+from bench.spec import SEED, parse_params
+from bench.types import DeviceInfo
+
+
+@pytest.fixture
+def cpu_device(tmp_path: Path) -> CpuDevice:
+    return CpuDevice(DeviceInfo("cpu", 0, "test"), tmp_path)
+
+
+@pytest.fixture
+def fake_device(tmp_path: Path) -> FakeDevice:
+    return FakeDevice(DeviceInfo("fake", 0, "fake", scenario="steady"), tmp_path)
+
+
+@pytest.fixture
+def cuda_device(tmp_path: Path) -> Iterator[Device]:
+    """The first NVIDIA GPU; tests that ask for it are marked ``gpu``."""
+    import torch
+
+    from bench.device.cuda import CudaDevice
+
+    if not torch.cuda.is_available():
+        pytest.skip("no NVIDIA GPU")
+    device = CudaDevice(DeviceInfo("cuda", 0, torch.cuda.get_device_name(0)), tmp_path)
+    yield device
+    torch.cuda.empty_cache()
+
+
+def prepare(kernel: Kernel[Any], workload: str, device: Device) -> Case:
+    """The case behind a workload's name."""
+    return kernel.prepare(parse_params(kernel.name, kernel.params_type, workload), device, SEED)
