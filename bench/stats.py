@@ -25,11 +25,12 @@ def mser_truncation(series: Sequence[float]) -> int:
     mean of what remains. A point in the series' second half means that no steady state has been seen yet.
     Source: K. P. White, "An effective truncation heuristic for bias reduction in simulation output",
     Simulation 69(6), 1997; the half-series criterion is from the same paper. Assumes an initial transient
-    followed by a stationary process, which may be autocorrelated. Tails of fewer than three values
-    are not considered: two neighbours are alike by chance too often.
+    followed by a stationary process, which may be autocorrelated. Tails of fewer than five values are not
+    considered, for a few neighbours are alike by chance too often (K. Hoad, S. Robinson and R. Davies, Journal of
+    the Operational Research Society 61(9), 2010).
 
     Returns:
-        The number of values to leave out; zero for a constant series or one of fewer than three values.
+        The number of values to leave out; zero for a constant series or one of fewer than five values.
     """
     best, best_truncation = math.inf, 0
     mean, sum_of_squares = 0.0, 0.0
@@ -38,9 +39,27 @@ def mser_truncation(series: Sequence[float]) -> int:
         delta = series[truncation] - mean
         mean += delta / count
         sum_of_squares += delta * (series[truncation] - mean)
-        if count >= 3 and sum_of_squares / count**2 <= best:
+        if count >= 5 and sum_of_squares / count**2 <= best:
             best, best_truncation = sum_of_squares / count**2, truncation
     return best_truncation
+
+
+def mann_kendall_z(series: Sequence[float]) -> float:
+    """The Mann-Kendall trend statistic: about standard normal without a trend, positive for a rising one.
+
+    Source: H. B. Mann, "Nonparametric tests against trend", Econometrica 13(3), 1945; the variance and the continuity
+    correction are M. G. Kendall's (Rank Correlation Methods, 1948). It looks at ranks, so single
+    outliers do not sway it. Assumes independent values: positive autocorrelation makes a trend appear too
+    often. Ties are not corrected for; they make one appear too seldom.
+
+    Returns:
+        Zero for a constant series or one of fewer than two values.
+    """
+    n = len(series)
+    rises = sum((later > earlier) - (later < earlier) for i, earlier in enumerate(series) for later in series[i + 1 :])
+    if rises == 0:
+        return 0.0
+    return (rises - math.copysign(1, rises)) / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
 
 
 def geometric_mean(values: Sequence[float]) -> float:

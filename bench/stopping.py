@@ -7,13 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bench.stats import mser_truncation
+from bench.stats import mann_kendall_z, mser_truncation
 from bench.types import Policy
+
+# Below this, a truncation point in the first half and a missing trend say next to nothing.
+_FEWEST_SAMPLES = 15
+# Two-sided 20 %: a steady case that fails is only asked again, a ramp that passes is measured while it moves.
+_TREND_Z = 1.28
 
 
 def mser(warmup_ns: Sequence[int]) -> bool:
-    """Steady once the MSER truncation point lies in the first half of what was seen."""
-    return mser_truncation(warmup_ns) <= len(warmup_ns) // 2
+    """Steady once the MSER truncation point lies in the first half of what was seen, and the rest shows no trend.
+
+    MSER alone takes a ramp for steady until it has climbed by some seven standard deviations; the
+    Mann-Kendall test on what MSER keeps sees it earlier.
+    """
+    if len(warmup_ns) < _FEWEST_SAMPLES:
+        return False
+    truncation = mser_truncation(warmup_ns)
+    return truncation <= len(warmup_ns) // 2 and abs(mann_kendall_z(warmup_ns[truncation:])) < _TREND_Z
 
 
 def count(warmup_ns: Sequence[int]) -> bool:

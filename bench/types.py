@@ -157,7 +157,7 @@ class Plan:
     node: str
     suite: str
     started_at: str  # ISO 8601, UTC, microseconds
-    workloads: tuple[str, ...]
+    workloads: Mapping[str, tuple[str, ...]]  # by kind of device
     devices: tuple[DeviceInfo, ...]
     policy: Policy
     replicates: int
@@ -170,7 +170,7 @@ class Plan:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
         values = dict(value)
-        values["workloads"] = tuple(values["workloads"])
+        values["workloads"] = {kind: tuple(names) for kind, names in values["workloads"].items()}
         values["devices"] = tuple(DeviceInfo(**device) for device in values["devices"])
         values["policy"] = Policy(**values["policy"])
         return cls(**values)
@@ -178,10 +178,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Item:
-    """One workload of a pass: the name it is stored under, and the candidate that a search chose to perform it."""
+    """One workload of a pass: the name it is stored under, and the candidate that a search chose to perform it.
+
+    Where the search found none, ``status`` and ``reason`` say so and nothing is measured.
+    """
 
     workload: str
     candidate: str | None = None
+    candidate_metrics: tuple[Metric, ...] = ()
+    status: Status | None = None
+    reason: str | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Item:
+        return cls(**{**value, "candidate_metrics": tuple(Metric(**m) for m in value["candidate_metrics"])})
 
 
 @dataclass(frozen=True)
@@ -194,7 +204,7 @@ class Job:
     replicate: int
     folder: str  # where rows are written
     scratch: str  # where workloads keep files of their own
-    task: Literal["measure", "search"] = "measure"
+    task: Literal["measure", "search", "probe"] = "measure"
     sequence: int = 0  # of the first item, within the replicate
     world_size: int = 1
     rank: int = 0
@@ -211,5 +221,5 @@ class Job:
         values = dict(value)
         values["plan"] = Plan.from_json(values["plan"])
         values["device"] = DeviceInfo(**values["device"])
-        values["items"] = tuple(Item(**item) for item in values["items"])
+        values["items"] = tuple(Item.from_json(item) for item in values["items"])
         return cls(**values)

@@ -1,0 +1,31 @@
+"""The command line: parse, call, print, exit."""
+
+from __future__ import annotations
+
+import click
+
+import bench
+from bench.cli.info import info
+from bench.cli.list import list_
+from bench.cli.run import run
+from bench.cli.show import show
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.version_option(bench.__version__, package_name="vnbench")
+def cli() -> None:
+    """Measure what an AI node really delivers.
+
+    \b
+    vnbench run quick        measure this node, results in results/runs/
+    vnbench list             what can be measured here
+    vnbench show RUN         the table of a run again
+    vnbench info             devices, libraries, roofs
+
+    Exit codes: 0 done, 2 usage, 3 a workload failed or was wrong, 4 machine
+    not fit (--strict), 7 output not writable, 130/143 interrupted.
+    """
+
+
+for command in (run, list_, info, show):
+    cli.add_command(command)

@@ -1,0 +1,93 @@
+"""``vnbench run``"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from bench.cli.options import device_option, json_option, out_option
+
+
+def _tags(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"{value!r} is not of the form key=value")
+    return dict(value.split("=", 1) for value in values)
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    from bench.units import parse_duration
+
+    return None if value is None else parse_duration(value)
+
+
+@click.command()
+@click.argument("what", nargs=-1, metavar="[SUITE|WORKLOAD-GLOB]...")
+@device_option
+@out_option
+@click.option("--replicates", type=click.IntRange(1), help="Fresh processes per workload; 3 give an interval.")
+@click.option("--budget", callback=_seconds, metavar="DURATION", help="Stop in time: 90s, 5m. Fewer replicates then.")
+@click.option("--label", help="A name to find this run by.")
+@click.option("--tag", "tags", multiple=True, callback=_tags, metavar="K=V", help="A note to keep; may be repeated.")
+@click.option("--resume", metavar="RUN_ID", help="Measure what an interrupted run left out.")
+@click.option("--strict", is_flag=True, help="Exit with 4 if the machine was not fit to measure.")
+@click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
+@json_option
+def run(
+    what: tuple[str, ...],
+    device: str,
+    out: Path,
+    replicates: int | None,
+    budget: float | None,
+    label: str | None,
+    tags: dict[str, str],
+    resume: str | None,
+    strict: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Measure this node: a suite (default: quick), workloads, or globs.
+
+    \b
+    Examples:
+      vnbench run
+      vnbench run standard --label "node 7, driver 580"
+      vnbench run 'matmul/bf16/*' --device cuda:0 --replicates 3
+      vnbench run decode/llama-3.2-1b/b1/ctx512 --budget 60s
+      vnbench run my-suite.toml --strict --json
+    """
+    from bench import run as runs
+    from bench import store, suite, summary
+    from bench.device import select
+    from bench.errors import UsageError
+    from bench.report import data, table
+    from bench.report.progress import RunProgress
+
+    if resume and (what or replicates):
+        raise UsageError("--resume goes on with the plan of its run", "Leave out suite, workloads and --replicates")
+    with RunProgress(table.console(stderr=True)) as progress:
+        if not dry_run:
+            runs.recover(out, progress)
+        if resume:
+            plan, kept = runs.resumable(out, resume)
+        else:
+            chosen = suite.choose(what)
+            plan = runs.make_plan(chosen, select.find(device), replicates=replicates, label=label, tags=tags)
+            kept = []
+        if dry_run:
+            table.show_plan(table.console(), plan)
+            return
+        for reason in dict.fromkeys(one.reason for one in plan.devices):
+            progress.note(reason)
+        path = runs.execute(plan, out, budget_s=budget, kept=kept, observer=progress)
+    plan, rows = store.read(path)
+    summaries = summary.summarize(rows)
+    spreads = summary.spreads(summaries)
+    if as_json:
+        click.echo(data.results_json(plan, path, summaries, spreads))
+    else:
+        table.show_results(table.console(), plan, summaries, spreads)
+        click.echo(f"results: {path}")
+    sys.exit(summary.exit_code(rows, strict=strict))

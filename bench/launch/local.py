@@ -1,0 +1,212 @@
+"""Workers as processes of this machine: one per device, started together, watched, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import child
+from bench.types import Job, Status
+
+Event = dict[str, Any]
+
+_POLL_S = 0.5
+# What a worker may take to start, and to finish the item at hand when the budget is spent.
+_START_S = 120.0
+_GRACE_S = 20.0
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How one worker ended."""
+
+    job: Job
+    begun: bool = False  # False: it died before its first item
+    finished: int = 0  # items, from the first
+    events: list[Event] = dataclasses.field(default_factory=list)
+    death: tuple[Status, str] | None = None  # what befell the item after the finished ones
+    fatal: Event | None = None  # why the worker gave up
+
+
+def run_group(
+    jobs: Sequence[Job], lock_fd: int, on_event: Callable[[Job, Event], None] = lambda job, event: None
+) -> list[Outcome]:
+    """Start a worker per job, let them begin each item together, and wait for all.
+
+    A worker that exceeds the time of an item is killed; so are all of them if this function is left by an exception.
+
+    Args:
+        lock_fd: the lock of the run's folder, which the workers share.
+    """
+    # Threads are shared out, or the processes would fight over the cores.
+    workers: list[_Worker] = []
+    try:
+        for job in jobs:
+            workers.append(_Worker(job, lock_fd, len(jobs)))
+        _attend(workers, on_event)
+        return [worker.outcome for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def _attend(workers: Sequence[_Worker], on_event: Callable[[Job, Event], None]) -> None:
+    with selectors.DefaultSelector() as selector:
+        for worker in workers:
+            selector.register(worker.events_fd, selectors.EVENT_READ, worker)
+        while selector.get_map():
+            for key, _ in selector.select(_POLL_S):
+                worker = key.data
+                for event in worker.receive():
+                    on_event(worker.job, event)
+                if worker.ended:
+                    selector.unregister(worker.events_fd)
+            _release_together([worker for worker in workers if not worker.ended])
+            for worker in workers:
+                worker.kill_if_late()
+
+
+def _release_together(alive: Sequence[_Worker]) -> None:
+    """The barrier: an item begins when every living worker is ready for it or already past it."""
+    waiting = [worker for worker in alive if worker.ready]
+    if not waiting:
+        return
+    item = min(worker.item for worker in waiting)
+    if all(worker.ready or worker.item > item for worker in alive):
+        for worker in waiting:
+            if worker.item == item:
+                worker.go()
+
+
+class _Worker:
+    def __init__(self, job: Job, lock_fd: int, group_size: int) -> None:
+        self.job = job
+        self.outcome = Outcome(job)
+        self.item = 0
+        self.ready = False
+        self.ended = False
+        self.late: str | None = None
+        self.due_s = time.monotonic() + _START_S
+        name = f"{job.task}-{job.replicate}-{job.device.kind}{job.device.index}-{job.sequence}"
+        logs = Path(job.folder) / "logs"
+        self.log = logs / f"{name}.log"
+        self._log_begins = 0  # where the item at hand began to write
+        job_file = logs / f"{name}.json"
+        job_file.write_text(json.dumps(dataclasses.asdict(job)))
+        self.events_fd, worker_fd = os.pipe()
+        os.set_blocking(self.events_fd, False)
+        self._buffer = b""
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                child.command("bench.worker", str(job_file), str(worker_fd)),
+                env=child.environment(**_thread_variables(group_size)),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=(worker_fd, lock_fd),
+                start_new_session=True,  # Ctrl-C is the parent's to handle; and children die with their worker
+            )
+        os.close(worker_fd)
+
+    def receive(self) -> list[Event]:
+        """Events that have come; sets ``ended`` when the worker has closed its end."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self.events_fd, 1 << 16):
+                self._buffer += chunk
+            self._end()
+        *lines, self._buffer = self._buffer.split(b"\n")
+        events = [json.loads(line) for line in lines]
+        for event in events:
+            self._note(event)
+        return events
+
+    def go(self) -> None:
+        self.ready = False
+        self._restart_watch()
+        with contextlib.suppress(BrokenPipeError):  # it has died; its end of the events pipe says so
+            assert self.process.stdin is not None
+            self.process.stdin.write(b"go\n")
+            self.process.stdin.flush()
+
+    def kill_if_late(self) -> None:
+        if not self.ended and not self.ready and time.monotonic() > self.due_s and self.late is None:
+            self.late = f"no answer within {self.job.plan.timeout_s:g} s"
+            if self.job.deadline_s is not None:
+                self.late += " or the budget"
+            self.kill()
+
+    def kill(self) -> None:
+        """End the worker and its children, and wait for it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        if self.process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+
+    def _note(self, event: Event) -> None:
+        self.outcome.events.append(event)
+        match event["event"]:
+            case "begin":
+                self.outcome.begun = True
+                self.item = event["item"]
+                self._log_begins = self.log.stat().st_size
+                self._restart_watch()
+            case "ready":
+                self.ready = True
+            case "done":
+                self.outcome.finished = event["item"] + 1
+                self.item = event["item"] + 1
+            case "fatal":
+                self.outcome.fatal = event
+
+    def _restart_watch(self) -> None:
+        now_s = time.monotonic()
+        self.due_s = now_s + self.job.plan.timeout_s
+        if self.job.deadline_s is not None:
+            self.due_s = min(self.due_s, max(now_s, self.job.deadline_s) + _GRACE_S)
+
+    def _end(self) -> None:
+        self.ended = True
+        code = self.process.wait()
+        os.close(self.events_fd)
+        if self.outcome.fatal or (self.outcome.finished == len(self.job.items) and code == 0):
+            return
+        if self.late is not None:
+            self.outcome.death = ("timeout", self.late)
+        else:
+            self.outcome.death = ("crashed", f"{_how_it_ended(code)}{self._last_words()}")
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            written = self.log.read_bytes()[self._log_begins :]
+            lines = written.decode(errors="replace").strip().splitlines()
+            if lines:
+                return f": {lines[-1][:300]}"
+        return ""
+
+
+def _how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"the worker ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = " (the kernel does this when memory runs out)" if -code == signal.SIGKILL else ""
+    return f"the worker was killed by {name}{hint}"
+
+
+def _thread_variables(group_size: int) -> dict[str, str]:
+    """Thread counts for the libraries, so that NumPy's pool and torch's agree; the user's own setting wins."""
+    from bench.device.cpu import usable_cores
+
+    threads = str(max(1, usable_cores() // group_size))
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {name: os.environ.get(name, threads) for name in names}

@@ -1,0 +1,40 @@
+"""The line between a run and its workers: events one way, ``go`` the other, one JSON object a line.
+
+Events: ``begin`` and ``done`` of an item, ``ready`` where its timing is about to start, ``winner`` or ``no-winner``
+of a search, ``probed`` of a trial, ``calibration`` of the pass, ``fatal`` where the worker cannot go on. Events have a
+pipe of their own, since libraries print to stdout as they please. A worker whose parent is gone ends itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+
+class WorkerLink:
+    """The worker's end."""
+
+    def __init__(self, events_fd: int) -> None:
+        self._events = os.fdopen(events_fd, "w", buffering=1)
+        self._go = threading.Semaphore(0)
+        threading.Thread(target=self._listen, name="vnbench-link", daemon=True).start()
+
+    def tell(self, event: str, **fields: Any) -> None:
+        self._events.write(json.dumps({"event": event, **fields}) + "\n")
+
+    def meet(self, item: int) -> None:
+        """Wait until all workers of the group are about to time this item."""
+        self.tell("ready", item=item)
+        self._go.acquire()
+
+    def _listen(self) -> None:
+        # Blocks in read(2) without the interpreter lock, so it costs the measurement nothing.
+        for line in sys.stdin:
+            if line.strip() == "go":
+                self._go.release()
+        # A closed pipe: the parent is gone. The group is this worker's own, with its data-loader processes.
+        os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,0 +1,108 @@
+"""From the rows that workers left to the rows of the result: roofs, calibration, what is missing.
+
+Pure and repeatable: merging merged rows again changes nothing, so a resumed run needs no special case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from bench import fitness, peaks, registry, schema
+from bench.schema import Row
+from bench.stats import geometric_mean
+from bench.types import Item, Job, Plan, Work
+
+# (kind, index, replicate): one worker's pass on one device
+PassKey = tuple[str, int, int]
+# (before, after) in ns
+Calibration = tuple[int, int]
+
+_MERGED_FLAGS = ("unfit:calibration-shift", "roof-too-low")
+_UTILISATION = {"roof/compute": "mfu", "roof/memory": "mbu"}
+
+
+def finish(plan: Plan, rows: Iterable[Row], calibrations: Mapping[str, Calibration]) -> list[Row]:
+    """The rows of a run's file: one for everything that was planned.
+
+    Args:
+        calibrations: by ``concurrency_group`` and rank, as ``calibration_key`` names them.
+    """
+    by_key = {row_key(row): row for row in sorted(rows, key=lambda row: row["started_at"])}
+    found = list(by_key.values())
+    roofs = _measured_roofs(found)
+    for row in found:
+        row["validity"] = [flag for flag in row["validity"] if flag not in _MERGED_FLAGS]
+        _fill_calibration(row, calibrations.get(calibration_key(row)))
+        if row["value"] is not None:
+            _fill_roofs(row, roofs)
+    missing = [row for row in _interrupted_rows(plan) if row_key(row) not in by_key]
+    return sorted([*found, *missing], key=lambda row: (row["replicate"], row["sequence"], row["device_index"]))
+
+
+def row_key(row: Row) -> tuple[Any, ...]:
+    """What there is to be one row of in a run."""
+    return row["workload"], row["device"], row["device_index"], row["replicate"]
+
+
+def calibration_key(row: Row) -> str:
+    return f"{row['concurrency_group']}-{row['rank']}"
+
+
+def _interrupted_rows(plan: Plan) -> list[Row]:
+    """A row for all that the plan asks for, as if none of it had been measured."""
+    rows = []
+    for replicate in range(plan.replicates):
+        for device in plan.devices:
+            items = tuple(Item(name) for name in plan.workloads[device.kind])
+            job = Job(plan, device, items, replicate, folder="", scratch="")
+            for index, item in enumerate(items):
+                row = schema.blank_row(job, index, registry.resolve(item.workload), "interrupted")
+                rows.append(row | {"reason": "the run ended before this was measured"})
+    return rows
+
+
+def _fill_calibration(row: Row, calibration: Calibration | None) -> None:
+    if calibration is not None:
+        row["calibration_before_ns"], row["calibration_after_ns"] = calibration
+    row["validity"] += fitness.calibration_flags(row["calibration_before_ns"], row["calibration_after_ns"])
+
+
+def _measured_roofs(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, str]]:
+    """The value and unit of each roof measured in this run: the geometric mean of its replicates on that device."""
+    values: dict[tuple[str, int, str], list[float]] = {}
+    units: dict[str, str] = {}
+    for row in rows:
+        if row["kernel"].startswith("roof/") and row["status"] == "ok":
+            values.setdefault((row["device"], row["device_index"], row["workload"]), []).append(row["value"])
+            units[row["workload"]] = row["unit"]
+    return {key: (geometric_mean(replicates), units[key[2]]) for key, replicates in values.items()}
+
+
+def _fill_roofs(row: Row, measured: Mapping[tuple[str, int, str], tuple[float, str]]) -> None:
+    work = Work(row["unit"], row["flops"], row["bytes_moved"], row["items"], row["item_unit"])
+    workload = registry.resolve(row["workload"])
+    names = list(workload.kernel.roofs(workload.params, row["device"]))
+    entries = []
+    for name in names:
+        if (row["device"], row["device_index"], name) in measured:
+            value, unit = measured[row["device"], row["device_index"], name]
+            rate = work.rate(row["median_ns"], unit)
+            entries.append(_roof(name, value, unit, "measured", rate))
+    for name in names or [row["workload"]]:  # a roof itself is held against the datasheet only
+        peak = peaks.peak(row["device_name"], name)
+        if peak is not None:
+            entries.append(_roof(name, peak.value, peak.unit, "datasheet", work.rate(row["median_ns"], peak.unit)))
+    row["roofs"] = entries
+    measured_entries = [entry for entry in entries if entry["source"] == "measured" and entry["fraction"] is not None]
+    row["fraction_of_roof"] = max((entry["fraction"] for entry in measured_entries), default=None)
+    row["validity"] += fitness.roof_flags(row["fraction_of_roof"])
+    row["metrics"] = [metric for metric in row["metrics"] if metric["name"] not in _UTILISATION.values()]
+    for entry in measured_entries:
+        name = _UTILISATION["/".join(entry["name"].split("/")[:2])]
+        row["metrics"].append({"name": name, "value": entry["fraction"], "unit": "1", "better": "higher"})
+
+
+def _roof(name: str, value: float, unit: str, source: str, rate: float | None) -> dict[str, Any]:
+    fraction = None if rate is None else rate / value
+    return {"name": name, "value": value, "unit": unit, "source": source, "fraction": fraction}

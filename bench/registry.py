@@ -1,0 +1,105 @@
+"""Finds the kernels by walking ``kernels/``, and the workload behind a name."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bench
+from bench.errors import ShadowedKernels, UnknownWorkload
+from bench.kernel import Kernel
+from bench.spec import Spec, parse_params, pattern, spec_of, workload_name
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A kernel with parameters, under its canonical name."""
+
+    name: str
+    kernel: Kernel[Any]
+    params: Any
+
+    @property
+    def spec(self) -> Spec:
+        return spec_of(self.kernel.name, self.kernel.version, self.params)
+
+
+@functools.cache
+def kernels() -> dict[str, Kernel[Any]]:
+    """Every kernel by its name.
+
+    Raises:
+        ShadowedKernels: another package named ``kernels`` comes first on the path.
+    """
+    expected = Path(bench.__file__).resolve().parent.parent / "kernels"
+    package = importlib.import_module("kernels")
+    found = Path(package.__path__[0]).resolve()
+    if found != expected:
+        raise ShadowedKernels(
+            f"the package 'kernels' was imported from {found}, but vnbench's is {expected}",
+            f"Uninstall or rename the other one, or run from another folder than {found.parent}",
+        )
+    modules = (
+        importlib.import_module(f"kernels.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+        if not module.name.startswith("_")
+    )
+    return {module.KERNEL.name: module.KERNEL for module in modules}
+
+
+def catalogue() -> list[str]:
+    """The names of all listed workloads, kernel after kernel."""
+    return [name for kernel in kernels().values() for name in kernel.catalogue]
+
+
+def resolve(name: str) -> Workload:
+    """The workload of that name, listed or not.
+
+    Raises:
+        UnknownWorkload: no kernel has that name; the text names the nearest.
+        UsageError: the kernel has it, but not these axes or options.
+    """
+    path = name.partition("@")[0]
+    owners = [kernel for kernel in kernels().values() if f"{path}/".startswith(f"{kernel.name}/")]
+    if not owners:
+        raise _unknown(name)
+    kernel = max(owners, key=lambda owner: len(owner.name))
+    params = parse_params(kernel.name, kernel.params_type, name)
+    return Workload(workload_name(kernel.name, params), kernel, params)
+
+
+def match(text: str) -> list[str]:
+    """The canonical names behind a workload name or a glob over the catalogue.
+
+    Raises:
+        UnknownWorkload: nothing has that name or matches the glob.
+    """
+    if not any(character in text for character in "*?["):
+        return [resolve(text).name]
+    names = fnmatch.filter(catalogue(), text)
+    if not names:
+        raise _unknown(text)
+    return names
+
+
+def with_roofs(names: Iterable[str], kind: Any) -> tuple[str, ...]:
+    """The workloads, and the roofs that they name on such a device, each once."""
+    chosen = dict.fromkeys(names)
+    for name in list(chosen):
+        workload = resolve(name)
+        chosen.update(dict.fromkeys(workload.kernel.roofs(workload.params, kind)))
+    return tuple(chosen)
+
+
+def _unknown(name: str) -> UnknownWorkload:
+    near = difflib.get_close_matches(name, catalogue(), n=3, cutoff=0.4)
+    families = ", ".join(pattern(kernel.name, kernel.params_type) for kernel in kernels().values())
+    hint = f"Nearest: {', '.join(near)}" if near else f"There are: {families}"
+    return UnknownWorkload(f"no workload or suite {name!r}", f"{hint}. `vnbench list` shows all")

@@ -1,0 +1,1 @@
+"""Rendering: what is shown, never what is computed."""

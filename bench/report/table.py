@@ -1,0 +1,150 @@
+"""The table of results: 80 columns on a terminal, plain lines in a pipe, the same figures in both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench import fitness, units
+from bench.info import NodeInfo
+from bench.registry import Workload
+from bench.suite import Suite
+from bench.summary import Spread, Summary
+from bench.types import DeviceInfo, Plan
+
+_WIDTH = 80
+_STYLES = {"ok": "green", "unsupported": "dim", "interrupted": "yellow"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that is 80 columns wide where it cannot know better; rich itself obeys NO_COLOR."""
+    found = Console(stderr=stderr, highlight=False)
+    if not found.is_terminal:
+        return Console(stderr=stderr, highlight=False, width=_WIDTH)
+    return found
+
+
+def show_results(out: Console, plan: Plan, summaries: Sequence[Summary], spreads: Sequence[Spread]) -> None:
+    """The run, its table, the spread over devices, and what the flags mean."""
+    devices = ", ".join(dict.fromkeys(f"{device.kind} ({device.name})" for device in plan.devices))
+    out.print(f"run {plan.run_id}  suite {plan.suite}  node {plan.node}", style="bold")
+    out.print(f"{plan.started_at[:19]}Z  {plan.replicates} replicates in fresh processes  {devices}")
+    if any("simulated" in one.validity for one in summaries):
+        out.print("SIMULATED: these figures come from a script and measure nothing", style="bold red")
+    out.print(_table(summaries))
+    for spread in spreads:
+        out.print(f"{spread.workload}: slowest {spread.slowest}, {spread.fraction:.1%} behind the fastest")
+    for line in _explanations(summaries):
+        out.print(line, style="dim")
+
+
+def _table(summaries: Sequence[Summary]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), width=_WIDTH)
+    table.add_column("workload", overflow="fold", ratio=1)
+    table.add_column("device", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("roof", justify="right", no_wrap=True)
+    table.add_column("validity", no_wrap=True)
+    for one in summaries:
+        fraction = "–" if one.fraction_of_roof is None else f"{one.fraction_of_roof:.0%}"
+        table.add_row(one.workload, one.device, _value(one), _interval(one), fraction, _validity(one))
+    return table
+
+
+def _value(one: Summary) -> str:
+    return units.show(one.value, one.unit or "")
+
+
+def _interval(one: Summary) -> str:
+    """Both ends under the value's own prefix."""
+    if one.value is None or one.interval is None:
+        return "–"
+    number, _ = units.scaled(one.value, "")
+    scale = number / one.value
+    low, high = (units.significant(end * scale, 4) for end in (one.interval.low, one.interval.high))
+    return f"{low}–{high}"
+
+
+def _validity(one: Summary) -> Text:
+    """One word; the explanations below the table say the rest."""
+    if one.status != "ok":
+        return Text(one.status, style=_STYLES.get(one.status, "bold red"))
+    if not one.validity:
+        return Text("ok", style="green")
+    flags = list(dict.fromkeys("unfit" if fitness.is_unfit(flag) else flag for flag in one.validity))
+    return Text(flags[0] + (f" +{len(flags) - 1}" if len(flags) > 1 else ""), style="yellow")
+
+
+def _explanations(summaries: Sequence[Summary]) -> list[str]:
+    """What is not ok and why, each thing once, with how many workloads it befell."""
+    lines = []
+    for one in summaries:
+        if one.status != "ok":
+            lines.append(f"{one.workload} on {one.device}: {one.status}: {one.reason}")
+    for flag in sorted({flag for one in summaries for flag in one.validity}):
+        known = fitness.FLAGS.get(flag)
+        count = sum(flag in one.validity for one in summaries)
+        text = f"{known.meaning}; {known.remedy}" if known else "a flag of another version of vnbench"
+        lines.append(f"{flag} ({count} of {len(summaries)}): {text}")
+    return lines
+
+
+def show_plan(out: Console, plan: Plan) -> None:
+    """What a run would do."""
+    out.print(f"suite {plan.suite}: {plan.replicates} replicates, policy {plan.policy.policy_id}", style="bold")
+    for device in plan.devices:
+        out.print(f"{device.label}  {device.name or 'unknown model'}  ({device.reason})")
+        for name in plan.workloads[device.kind]:
+            out.print(f"  {name}")
+
+
+def show_catalogue(
+    out: Console,
+    workloads: Sequence[Workload],
+    obstacles: Mapping[str, str | None] | None,
+    suites: Sequence[Suite],
+    device: DeviceInfo,
+) -> None:
+    """Workloads by kernel with what stands against them on a device, then the suites."""
+    summary = ""
+    for workload in workloads:
+        if workload.kernel.summary != summary:
+            summary = workload.kernel.summary
+            out.print(f"{workload.kernel.name}: {summary}", style="bold")
+        reason = obstacles[workload.name] if obstacles is not None else None
+        if obstacles is None:
+            out.print(f"  {workload.name}")
+        elif reason is None:
+            out.print(Text.assemble(f"  {workload.name}  ", ("runs here", "green")))
+        else:
+            out.print(Text.assemble(f"  {workload.name}  ", (f"not on {device.label}: {reason}", "yellow")))
+    out.print("\nsuites", style="bold")
+    for suite in suites:
+        out.print(f"  {suite.name}: {suite.description}; {suite.replicates} replicates")
+
+
+def show_info(out: Console, info: NodeInfo) -> None:
+    """The node: devices, environment keys, roofs, fitness."""
+    for device in info.devices:
+        memory = "" if device.memory_bytes is None else f", {units.show_bytes(device.memory_bytes)}"
+        out.print(f"{device.label}  {device.name or 'unknown model'}{memory}", style="bold")
+        out.print(f"  {device.reason}" + (f"; {device.uuid}" if device.uuid else ""))
+    out.print("environment", style="bold")
+    for key, value in info.keys.items():
+        shown = units.show_bytes(value) if key == "memory_bytes" else value
+        out.print(f"  {key:<15} {'–' if shown is None else shown}")
+    out.print("roofs", style="bold")
+    for roof in info.roofs:
+        out.print(f"  {roof.device}  {roof.name:<24} {units.show(roof.value, roof.unit):>14}  {roof.source}")
+    if not info.roofs:
+        out.print("  none measured yet: run `vnbench run quick`")
+    out.print("fitness", style="bold")
+    for flag in info.unfit:
+        known = fitness.FLAGS[flag]
+        out.print(f"  {flag}: {known.meaning}; {known.remedy}", style="yellow")
+    if not info.unfit:
+        out.print("  nothing speaks against measuring now", style="green")

@@ -1,0 +1,367 @@
+"""One run: search the roofs, then replicate passes in fresh processes, then the merge into one file.
+
+Passes follow each other, so that drift hits all workloads alike; within a pass their order is random.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import itertools
+import os
+import platform
+import random
+import re
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import bench
+from bench import merge, registry, schema, store
+from bench.errors import Interrupted, UsageError, VnbenchError
+from bench.launch import local
+from bench.schema import Row
+from bench.store import RunFolder
+from bench.suite import Suite
+from bench.types import DeviceInfo, Item, Job, Metric, Plan, Status
+
+# A later pass is begun only if it fits into the budget at the pace of the longest one so far.
+_PACE = 1.05
+
+
+class Observer(Protocol):
+    """Who is told how a run goes on."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know, once."""
+
+    def advance(self, done: int, total: int, left_s: float | None, doing: str) -> None:
+        """So many of all measurements are done; the next is under way."""
+
+
+class Silent:
+    def note(self, text: str) -> None:
+        pass
+
+    def advance(self, done: int, total: int, left_s: float | None, doing: str) -> None:
+        pass
+
+
+def make_plan(
+    suite: Suite,
+    devices: Sequence[DeviceInfo],
+    *,
+    replicates: int | None = None,
+    label: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Plan:
+    """What a run of that suite on those devices has to do, the roofs of its workloads included."""
+    kinds = dict.fromkeys(device.kind for device in devices)
+    workloads: dict[str, tuple[str, ...]] = {kind: registry.with_roofs(suite.on(kind), kind) for kind in kinds}
+    if not any(workloads.values()):
+        raise UsageError(f"suite {suite.name!r} has no workload for {', '.join(kinds)}", "Name workloads, or a device")
+    return Plan(
+        run_id=secrets.token_hex(5),
+        node=_safe(platform.node()) or "unnamed",
+        suite=_safe(suite.name),
+        started_at=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
+        workloads=workloads,
+        devices=tuple(devices),
+        policy=suite.policy,
+        replicates=replicates or suite.replicates,
+        timeout_s=suite.timeout_s,
+        vnbench_version=bench.__version__,
+        source_commit=_source_commit(),
+        label=label,
+        tags=dict(tags or {}),
+    )
+
+
+def execute(
+    plan: Plan, out: Path, *, budget_s: float | None = None, kept: Sequence[Row] = (), observer: Observer | None = None
+) -> Path:
+    """Do what the plan says and give the path of the result.
+
+    Args:
+        budget_s: no pass is begun that would not end in this time; the first is cut short at it.
+        kept: rows of an earlier attempt, which are not measured again.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM came; the result is written, with the missing rows marked.
+        OutputNotWritable: finished rows stay in their folder, and the next run recovers them.
+    """
+    observer = observer or Silent()
+    folder = store.begin(out, plan)
+    try:
+        for row in kept:
+            store.write_part(folder.path, row, plan)
+        run = _Run(folder, observer, budget_s, kept)
+        try:
+            with _signals_raise():
+                run.search()
+                run.passes()
+        except Interrupted as interrupt:
+            path, finished = _commit(folder, run.calibrations)
+            raise Interrupted(
+                interrupt.exit_code - 128,
+                f"interrupted by {interrupt.signal_name}; {finished} measurements are kept in {path}",
+                f"Go on with: vnbench run --resume {plan.run_id}",
+            ) from None
+        plan = dataclasses.replace(plan, replicates=run.replicates_begun)
+        return _commit(dataclasses.replace(folder, plan=plan), run.calibrations)[0]
+    finally:
+        folder.release()
+
+
+def recover(out: Path, observer: Observer) -> None:
+    """Turn what killed runs left behind into results, their missing rows marked ``interrupted``."""
+    for folder in store.abandoned(out):
+        try:
+            path, finished = _commit(folder, {})
+            observer.note(f"recovered the killed run {folder.plan.run_id}: {finished} measurements, now in {path}")
+        finally:
+            folder.release()
+
+
+def resumable(out: Path, run_id: str) -> tuple[Plan, list[Row]]:
+    """The plan of an interrupted run and the rows that need not be measured again.
+
+    Raises:
+        UsageError: the run was of another node, or its workloads have changed since.
+    """
+    paths = store.find(out, run_id)
+    if len(paths) > 1:
+        raise UsageError(f"{run_id!r} is the beginning of {len(paths)} run ids", "Give more of it")
+    plan, rows = store.read(paths[0])
+    if plan.node != _safe(platform.node()):
+        raise UsageError(f"run {plan.run_id} was on node {plan.node!r}, this is {platform.node()!r}", "Start a new run")
+    kept = [row for row in rows if row["status"] != "interrupted"]
+    for row in kept:
+        if registry.resolve(row["workload"]).spec.spec_id != row["spec_id"]:
+            raise UsageError(f"{row['workload']} has changed since run {plan.run_id} began", "Start a new run")
+    return plan, kept
+
+
+def _commit(folder: RunFolder, calibrations: Mapping[str, merge.Calibration]) -> tuple[Path, int]:
+    rows = merge.finish(folder.plan, folder.rows(), calibrations)
+    return folder.commit(rows), sum(row["status"] != "interrupted" for row in rows)
+
+
+class _Run:
+    """The state of a run in progress."""
+
+    def __init__(self, folder: RunFolder, observer: Observer, budget_s: float | None, kept: Sequence[Row]) -> None:
+        self.folder = folder
+        self.plan = folder.plan
+        self.observer = observer
+        self.kept = {merge.row_key(row) for row in kept}
+        self.items: dict[tuple[str, int, str], Item] = {
+            (row["device"], row["device_index"], row["workload"]): Item(row["workload"], row["candidate"])
+            for row in kept
+            if row["candidate"]
+        }
+        self.calibrations: dict[str, merge.Calibration] = {}
+        self.replicates_begun = 0
+        self.began_s = time.monotonic()
+        self.deadline_s = None if budget_s is None else self.began_s + budget_s
+        self.done = 0
+        self.total = sum(
+            (name, device.kind, device.index, replicate) not in self.kept
+            for device in self.plan.devices
+            for name in self.plan.workloads[device.kind]
+            for replicate in range(self.plan.replicates)
+        )
+
+    @property
+    def groups(self) -> list[list[DeviceInfo]]:
+        """Devices that are loaded together: all of a kind."""
+        return [list(group) for _, group in itertools.groupby(self.plan.devices, key=lambda device: device.kind)]
+
+    # ------------------------------------------------------------ search
+
+    def search(self) -> None:
+        """Let each device choose among the candidates of the workloads that have some."""
+        for group in self.groups:
+            names = [
+                name
+                for name in self.plan.workloads[group[0].kind]
+                if _has_candidates(name) and (group[0].kind, group[0].index, name) not in self.items
+            ]
+            for name in names:  # a process each: what one search leaves in caches and allocators is not another's
+                self.observer.advance(self.done, self.total, None, f"searching {name}")
+                self._see_search_through([self._job(device, (Item(name),), -1, task="search") for device in group])
+
+    def _see_search_through(self, jobs: Sequence[Job]) -> None:
+        for outcome in local.run_group(jobs, self.folder.lock_fd):
+            _raise_fatal(outcome)
+            device, name = outcome.job.device, outcome.job.items[0].workload
+            item = Item(name, status="failed", reason="the search ended without an answer")
+            if outcome.death is not None:
+                item = dataclasses.replace(item, status=outcome.death[0], reason=f"search: {outcome.death[1]}")
+            for event in outcome.events:
+                if event["event"] == "winner":
+                    item = Item(name, event["candidate"], _search_metrics(event, registry.resolve(name)))
+                elif event["event"] == "no-winner":
+                    item = Item(name, status=event["status"], reason=event["reason"])
+            self.items[device.kind, device.index, name] = item
+
+    # ------------------------------------------------------------ passes
+
+    def passes(self) -> None:
+        """One pass per replicate, while the budget lasts."""
+        longest_s = 0.0
+        for replicate in range(self.plan.replicates):
+            began_s = time.monotonic()
+            if replicate and self.deadline_s is not None and began_s + _PACE * longest_s > self.deadline_s:
+                self.observer.note(f"the budget allows {replicate} of {self.plan.replicates} replicates")
+                return
+            self.replicates_begun = replicate + 1
+            for group in self.groups:
+                self._pass(group, replicate)
+            longest_s = max(longest_s, time.monotonic() - began_s)
+
+    def _pass(self, group: Sequence[DeviceInfo], replicate: int) -> None:
+        kind = group[0].kind
+        pending = [
+            name
+            for name in self.plan.workloads[kind]
+            if any((name, kind, device.index, replicate) not in self.kept for device in group)
+        ]
+        random.Random(f"{self.plan.run_id}-{replicate}-{kind}").shuffle(pending)
+        sequence = 0
+        for names in _processes(pending):
+            jobs = [
+                self._job(
+                    device,
+                    tuple(self.items.get((kind, device.index, name), Item(name)) for name in names),
+                    replicate,
+                    sequence=sequence,
+                    world_size=len(group),
+                    rank=rank,
+                )
+                for rank, device in enumerate(group)
+            ]
+            self._see_through(jobs)
+            sequence += len(names)
+
+    def _see_through(self, jobs: list[Job]) -> None:
+        """Run jobs until each item has a row: what a dead worker had in hand gets one here, a new worker the rest."""
+        while jobs:
+            outcomes = local.run_group(jobs, self.folder.lock_fd, self._on_event)
+            jobs = []
+            for outcome in outcomes:
+                _raise_fatal(outcome)
+                self._note_calibration(outcome)
+                if outcome.death is None or outcome.finished == len(outcome.job.items):
+                    continue
+                lost = outcome.finished + 1 if outcome.begun else len(outcome.job.items)
+                for index in range(outcome.finished, lost):
+                    self._write_death(outcome.job, index, *outcome.death)
+                rest = outcome.job.items[lost:]
+                if rest:
+                    jobs.append(dataclasses.replace(outcome.job, items=rest, sequence=outcome.job.sequence + lost))
+
+    def _write_death(self, job: Job, index: int, status: Status, reason: str) -> None:
+        row = schema.blank_row(job, index, registry.resolve(job.items[index].workload), status, reason)
+        if not (self.folder.path / store.part_name(row)).exists():  # it may have died just after writing its own
+            store.write_part(self.folder.path, row, self.plan)
+        self.observer.note(f"{row['workload']}: {status}: {reason}")
+        self._on_event(job, {"event": "done", "item": index})
+
+    def _note_calibration(self, outcome: local.Outcome) -> None:
+        for event in outcome.events:
+            if event["event"] == "calibration":
+                key = f"{outcome.job.concurrency_group}-{outcome.job.rank}"
+                self.calibrations[key] = (event["before_ns"], event["after_ns"])
+
+    def _job(self, device: DeviceInfo, items: tuple[Item, ...], replicate: int, **fields: Any) -> Job:
+        return Job(
+            plan=self.plan,
+            device=device,
+            items=items,
+            replicate=replicate,
+            folder=str(self.folder.path.resolve()),
+            scratch=str(self.folder.scratch.resolve()),
+            # Only the first pass is cut short: later ones are begun only if they fit.
+            deadline_s=self.deadline_s if replicate <= 0 else None,
+            **fields,
+        )
+
+    def _on_event(self, job: Job, event: local.Event) -> None:
+        if event["event"] == "done":
+            self.done += 1
+        elif event["event"] == "begin":
+            spent_s = time.monotonic() - self.began_s
+            left_s = spent_s / self.done * (self.total - self.done) if self.done else None
+            doing = f"replicate {job.replicate + 1}/{self.plan.replicates}  {job.items[event['item']].workload}"
+            self.observer.advance(self.done, self.total, left_s, doing)
+
+
+def _processes(names: Sequence[str]) -> list[list[str]]:
+    """Which workloads share a process: all of a pass, but for the isolated ones."""
+    alone = [name for name in names if registry.resolve(name).kernel.isolated]
+    shared = [name for name in names if name not in alone]
+    return [*([shared] if shared else []), *([name] for name in alone)]
+
+
+def _has_candidates(name: str) -> bool:
+    workload = registry.resolve(name)
+    return bool(workload.kernel.candidates(workload.params))
+
+
+def _search_metrics(event: Mapping[str, Any], workload: registry.Workload) -> tuple[Metric, ...]:
+    return (
+        Metric("search_rate", event["rate"], "1/s", "higher"),
+        Metric("search_tried", event["tried"], "1", "higher"),
+        Metric("search_s", event["spent_s"], "s", "lower"),
+    )
+
+
+def _raise_fatal(outcome: local.Outcome) -> None:
+    if outcome.fatal is not None:
+        error = VnbenchError(outcome.fatal["what"], outcome.fatal["remedy"])
+        error.exit_code = outcome.fatal["code"]
+        raise error
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """SIGINT and SIGTERM become an exception in here, so that workers are ended and the result is written."""
+
+    def handle(signum: int, frame: object) -> None:
+        raise Interrupted(signum, "interrupted")
+
+    old = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
+
+
+def _safe(name: str) -> str:
+    """The name in characters that are safe in a path and a glob."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")
+
+
+def _source_commit() -> str | None:
+    """The commit of the checkout that this package lies in, with a ``+`` if tracked files are modified."""
+    root = Path(bench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, env=environment
+            ).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes else "")

@@ -1,0 +1,277 @@
+"""The child process: a list of items on one device → measurements, each written as soon as it is finished."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench import environment, fitness, registry, schema, search, store
+from bench.device.base import Device
+from bench.device.select import open_device
+from bench.errors import OutputNotWritable, Unsupported, VnbenchError
+from bench.kernel import Case, Kernel
+from bench.link import WorkerLink
+from bench.measure import measure
+from bench.registry import Workload
+from bench.schema import Row
+from bench.spec import SEED
+from bench.telemetry import host
+from bench.types import Check, Item, Job, Measurement, Metric, Policy, Status
+from bench.units import show_bytes, show_duration
+
+# A GEMM uses every core and vector unit, so whatever takes a share of the machine shows in it.
+CALIBRATION = {"cpu": "matmul/fp32/1024", "cuda": "matmul/fp32/4096", "fake": "matmul/fp32/64"}
+CALIBRATION_POLICY = Policy(warmup_rule="count", warmup_min_samples=3, min_samples=10, max_samples=10, max_s=0.001)
+PROBE_POLICY = Policy(warmup_rule="count", warmup_min_samples=1, min_samples=2, max_samples=2, max_s=0.001)
+
+
+class _WrongAnswer(Exception):
+    def __init__(self, check: Check) -> None:
+        super().__init__(
+            f"error {check.error:.3g} is above the tolerance {check.tolerance:.3g} {check.detail}".rstrip()
+        )
+        self.check = check
+
+
+def main(job_path: str, events_fd: str) -> None:
+    """Do the job that a file describes, telling the parent through a pipe."""
+    link = WorkerLink(int(events_fd))
+    try:
+        job = Job.from_json(json.loads(Path(job_path).read_text()))
+        device = open_device(job.device, Path(job.scratch))
+        if job.task == "search":
+            _search(job, device, link)
+        elif job.task == "probe":
+            _try_each(job, device, link)
+        else:
+            _measure_pass(job, device, link)
+    except VnbenchError as error:
+        link.tell("fatal", code=error.exit_code, what=error.what, remedy=error.remedy)
+
+
+def _search(job: Job, device: Device, link: WorkerLink) -> None:
+    for index, item in enumerate(job.items):
+        link.tell("begin", item=index)
+        try:
+            winner = search.search(registry.resolve(item.workload), device, job.search_budget_s)
+            link.tell("winner", item=index, **dataclasses.asdict(winner))
+        except Exception as error:
+            status, reason = _outcome(error)
+            # A search fails as a whole only where nothing can be run: that is what `unsupported` says.
+            link.tell("no-winner", item=index, status="oom" if status == "oom" else "unsupported", reason=reason)
+        link.tell("done", item=index, status="ok")
+
+
+def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
+    for index, item in enumerate(job.items):
+        link.tell("begin", item=index)
+        workload = registry.resolve(item.workload)
+        reason = None
+        try:
+            _fits(workload, device)
+            _probe(workload.kernel, workload.params, device)
+        except Exception as error:
+            reason = _outcome(error)[1]
+        link.tell("probed", item=index, reason=reason)
+        link.tell("done", item=index)
+
+
+def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
+    captured = environment.capture(job.device)
+    before_ns = _calibrate(device)
+    for index, item in enumerate(job.items):
+        link.tell("begin", item=index)
+        row = schema.blank_row(job, index, registry.resolve(item.workload), "ok") | captured.columns
+        row |= {"threads": device.threads, "calibration_before_ns": before_ns, "candidate": item.candidate}
+        row["validity"] += _measure_into(row, item, job, device, functools.partial(link.meet, index))
+        store.write_part(Path(job.folder), row, job.plan)
+        link.tell("done", item=index, status=row["status"])
+    link.tell("calibration", before_ns=before_ns, after_ns=_calibrate(device))
+
+
+def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable[[], None]) -> list[str]:
+    """Measure one item into its row. Whatever goes wrong is the row's outcome. Returns the flags.
+
+    Args:
+        meet: waits for the workers that are to be timed together with this one.
+    """
+    try:
+        _stop_if_decided(item, job)
+        workload = registry.resolve(item.candidate or item.workload)
+        with _prepared(workload, device, job.plan.timeout_s) as case:
+            first = _checked(case)
+            meet()
+            before = host.read()
+            measurement = measure(case, device, job.plan.policy, _deadline_ns(job, device))
+            window = host.window(before, host.read())
+            row |= _sample_columns(measurement) | dataclasses.asdict(window)
+            last = _checked(case)
+            row |= _result_columns(case, measurement, [*case.metrics(measurement), *item.candidate_metrics])
+        row |= _check_columns(first, last)
+        row["roofs"] = [
+            {"name": roof, "value": None, "unit": None, "source": "measured", "fraction": None}
+            for roof in workload.kernel.roofs(workload.params, job.device.kind)
+        ]
+    except _Decided as decided:
+        row |= {"status": decided.status, "reason": decided.reason}
+        return []
+    except _WrongAnswer as wrong:
+        row |= {"status": "wrong", "reason": str(wrong)} | _check_columns(wrong.check, wrong.check)
+        return []
+    except OutputNotWritable:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        row["status"], row["reason"] = _outcome(error)
+        return []
+    return _flags(measurement, window)
+
+
+class _Decided(Exception):
+    """The item's outcome was settled before it could be measured."""
+
+    def __init__(self, status: Status, reason: str | None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def _stop_if_decided(item: Item, job: Job) -> None:
+    if item.status is not None:
+        raise _Decided(item.status, item.reason)
+    if job.deadline_s is not None and time.monotonic() >= job.deadline_s:
+        raise _Decided("timeout", "the budget was spent before this workload began")
+
+
+@contextlib.contextmanager
+def _prepared(workload: Workload, device: Device, timeout_s: float) -> Iterator[Case]:
+    """The case of a workload that fits into memory and that a small probe has shown to work."""
+    kernel, params = workload.kernel, workload.params
+    _fits(workload, device)
+    ns_per_unit = _probe(kernel, params, device)
+    with contextlib.closing(kernel.prepare(params, device, SEED)) as case:
+        if ns_per_unit is not None and case.work.flops:
+            launch_s = case.work.flops * ns_per_unit * 1e-9
+            if launch_s > timeout_s:
+                raise Unsupported(f"a small probe predicts {show_duration(launch_s)} for one launch")
+        yield case
+
+
+def _fits(workload: Workload, device: Device) -> None:
+    needed, free = workload.kernel.memory_bytes(workload.params), device.free_bytes()
+    if free is not None and needed > free:
+        raise MemoryError(f"needs {show_bytes(needed)}, {show_bytes(free)} are free")
+
+
+def _probe(kernel: Kernel[Any], params: Any, device: Device) -> float | None:
+    """Try the work at a small size; its ns per operation, None where the kernel has no probe.
+
+    Raises:
+        Unsupported: the library refuses, in its own words.
+    """
+    small = kernel.probe(params)
+    if small is None:
+        return None
+    try:
+        with contextlib.closing(kernel.prepare(small, device, SEED)) as case:
+            _checked(case)
+            elapsed_ns = min(measure(case, device, PROBE_POLICY).elapsed_ns)
+            return elapsed_ns / case.work.flops if case.work.flops else None
+    except (RuntimeError, NotImplementedError, ImportError) as error:
+        if _is_out_of_memory(error):
+            raise
+        raise Unsupported(_first_line(error)) from error
+
+
+def _checked(case: Case) -> Check:
+    check = case.check()
+    if not check.ok:
+        raise _WrongAnswer(check)
+    return check
+
+
+def _calibrate(device: Device) -> int:
+    workload = registry.resolve(CALIBRATION[device.info.kind])
+    with contextlib.closing(workload.kernel.prepare(workload.params, device, SEED)) as case:
+        return round(statistics.median(measure(case, device, CALIBRATION_POLICY).elapsed_ns))
+
+
+def _deadline_ns(job: Job, device: Device) -> int | None:
+    """The job's deadline on the device's own clock."""
+    if job.deadline_s is None:
+        return None
+    return device.now_ns() + round((job.deadline_s - time.monotonic()) * 1e9)
+
+
+def _sample_columns(measurement: Measurement) -> Row:
+    return {
+        "elapsed_ns": list(measurement.elapsed_ns),
+        "warmup_ns": list(measurement.warmup_ns),
+        "sample_flags": list(measurement.sample_flags),
+        "marks": [dataclasses.asdict(mark) for mark in measurement.marks],
+        "launches_per_sample": measurement.launches_per_sample,
+    }
+
+
+def _result_columns(case: Case, measurement: Measurement, metrics: list[Metric]) -> Row:
+    work, median_ns = case.work, statistics.median(measurement.elapsed_ns)
+    return {
+        "flops": work.flops,
+        "bytes_moved": work.bytes_moved,
+        "items": work.items,
+        "item_unit": work.item_unit,
+        "value": work.rate(median_ns),
+        "unit": work.unit,
+        "median_ns": median_ns,
+        "metrics": [dataclasses.asdict(metric) for metric in metrics],
+    }
+
+
+def _check_columns(first: Check, last: Check) -> Row:
+    worst = max(first, last, key=lambda check: check.error)
+    return {"check_error": worst.error, "check_tolerance": worst.tolerance, "output_sha256": last.output_sha256}
+
+
+def _flags(measurement: Measurement, window: host.HostWindow) -> list[str]:
+    flags = fitness.host_flags(window.steal_fraction, window.foreign_cpu_fraction)
+    if not measurement.steady:
+        flags.append("no-steady-state")
+    if measurement.cut_short:
+        flags.append("cut-short")
+    return flags
+
+
+def _outcome(error: Exception) -> tuple[Status, str]:
+    """The status and the reason that an exception stands for."""
+    if isinstance(error, Unsupported):
+        return "unsupported", str(error)
+    if _is_out_of_memory(error):
+        return "oom", _first_line(error)
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return "failed", f"{type(error).__name__}: {_first_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    import torch
+
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

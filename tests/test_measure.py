@@ -1,0 +1,238 @@
+"""``bench.measure``: the timing loop on a scripted clock. Nothing here sleeps or reads a real clock."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.device.fake import FakeDevice, Scenario
+from bench.kernel import Case
+from bench.measure import measure
+from bench.types import Check, DeviceInfo, Mark, Policy, SampleFlag, Work
+
+ONCE = Policy(warmup_rule="count", warmup_min_samples=1, min_samples=1, max_samples=1)
+LAUNCH_NS = 1_000_000
+
+
+class ScriptedCase(Case):
+    work = Work(unit="FLOP/s", flops=1)
+
+    def __init__(self, device: FakeDevice, *, resets: bool = False, marks: tuple[str, ...] = ()) -> None:
+        self.device, self.resets, self.marks = device, resets, marks
+        self.launches = 0
+
+    def launch(self) -> None:
+        self.launches += 1
+        for name in self.marks:
+            self.device.advance(10)
+            self.device.mark(name)
+
+    def reset(self) -> None:
+        self.device.events.append("reset")
+        self.device.advance(12_345)
+
+    def check(self) -> Check:
+        return Check(0.0, 0.0)
+
+
+def device_with(tmp_path: Path, script: Scenario) -> FakeDevice:
+    return FakeDevice(DeviceInfo("fake", 0, "fake"), tmp_path, script)
+
+
+# ---------------------------------------------------------------- what belongs to a sample
+
+
+def test_nothing_but_the_launch_lies_between_start_and_stop(fake_device: FakeDevice) -> None:
+    measure(ScriptedCase(fake_device), fake_device, dataclasses.replace(ONCE, max_samples=2, min_samples=2))
+    assert fake_device.events == ["start", "launch", "stop"] * 3
+
+
+def test_a_reset_comes_before_every_launch_and_is_not_timed(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario())
+    policy = dataclasses.replace(ONCE, max_samples=2, min_samples=2)
+    measurement = measure(ScriptedCase(device, resets=True), device, policy)
+    assert device.events == ["reset", "start", "launch", "stop"] * 3
+    assert measurement.elapsed_ns == (LAUNCH_NS, LAUNCH_NS)
+
+
+def test_samples_are_in_the_order_they_were_taken(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario(first=(9.0, 1.0, 3.0, 2.0)))
+    policy = dataclasses.replace(ONCE, max_samples=3, min_samples=3)
+    measurement = measure(ScriptedCase(device), device, policy)
+    assert measurement.warmup_ns == (9 * LAUNCH_NS,)
+    assert measurement.elapsed_ns == (LAUNCH_NS, 3 * LAUNCH_NS, 2 * LAUNCH_NS)
+
+
+# ---------------------------------------------------------------- warm-up
+
+
+def measured(tmp_path: Path, scenario: str, policy: Policy) -> tuple[FakeDevice, tuple[int, ...], bool]:
+    device = FakeDevice(DeviceInfo("fake", 0, "fake", scenario=scenario), tmp_path)
+    measurement = measure(ScriptedCase(device), device, policy)
+    return device, measurement.warmup_ns, measurement.steady
+
+
+def test_warm_up_ends_soon_where_the_clock_is_steady(tmp_path: Path) -> None:
+    _, warmup_ns, steady = measured(tmp_path, "steady", Policy())
+    assert steady
+    assert len(warmup_ns) <= 18
+
+
+def test_warm_up_ends_after_the_slow_launches(tmp_path: Path) -> None:
+    device = FakeDevice(DeviceInfo("fake", 0, "fake", scenario="warm-up"), tmp_path)
+    measurement = measure(ScriptedCase(device), device, Policy())
+    assert measurement.steady
+    assert len(measurement.warmup_ns) <= 33
+    assert max(measurement.elapsed_ns) <= 1_001_000
+
+
+def test_a_ramp_is_never_steady_and_is_sampled_all_the_same(tmp_path: Path) -> None:
+    device = FakeDevice(DeviceInfo("fake", 0, "fake", scenario="ramp"), tmp_path)
+    measurement = measure(ScriptedCase(device), device, Policy())
+    assert not measurement.steady
+    assert len(measurement.warmup_ns) == Policy().warmup_max_samples
+    assert measurement.elapsed_ns
+
+
+def test_warm_up_ends_with_its_time(tmp_path: Path) -> None:
+    _, warmup_ns, steady = measured(tmp_path, "ramp", Policy(warmup_max_s=0.010))
+    assert not steady
+    assert sum(warmup_ns[:-1]) < 10_000_000 <= sum(warmup_ns)
+
+
+def test_warm_up_by_count_is_no_longer_than_that(tmp_path: Path) -> None:
+    _, warmup_ns, steady = measured(tmp_path, "ramp", Policy(warmup_rule="count", warmup_min_samples=7))
+    assert (len(warmup_ns), steady) == (7, True)
+
+
+# ---------------------------------------------------------------- the end of sampling
+
+
+def test_sampling_ends_on_count(fake_device: FakeDevice) -> None:
+    policy = Policy(warmup_rule="count", max_samples=12, max_s=1000)
+    measurement = measure(ScriptedCase(fake_device), fake_device, policy)
+    assert len(measurement.elapsed_ns) == 12
+    assert not measurement.cut_short
+
+
+def test_sampling_ends_on_time_and_not_before(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario())
+    measurement = measure(ScriptedCase(device), device, Policy(warmup_rule="count", max_s=0.020))
+    assert len(measurement.elapsed_ns) == 20
+    assert not measurement.cut_short
+
+
+def test_time_yields_to_the_least_number_of_samples(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario())
+    policy = Policy(warmup_rule="count", min_samples=8, max_s=0.001)
+    assert len(measure(ScriptedCase(device), device, policy).elapsed_ns) == 8
+
+
+def test_a_deadline_cuts_sampling_short(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario())
+    policy = dataclasses.replace(ONCE, min_samples=50, max_samples=50)
+    measurement = measure(ScriptedCase(device), device, policy, deadline_ns=11 * LAUNCH_NS)
+    assert len(measurement.elapsed_ns) == 10  # one launch was warm-up
+    assert measurement.cut_short
+
+
+def test_one_sample_is_taken_after_the_deadline(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario())
+    device.advance(1000)
+    measurement = measure(ScriptedCase(device), device, Policy(), deadline_ns=0)
+    assert (len(measurement.warmup_ns), len(measurement.elapsed_ns)) == (1, 1)
+    assert measurement.cut_short
+    assert not measurement.steady
+
+
+# ---------------------------------------------------------------- short launches
+
+
+def test_short_launches_share_a_sample_and_are_stored_one_by_one(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario(launch_ns=300))
+    device.min_sample_ns = 1000
+    case = ScriptedCase(device)
+    measurement = measure(case, device, dataclasses.replace(ONCE, min_samples=3, max_samples=3))
+    assert measurement.launches_per_sample == 4
+    assert measurement.elapsed_ns == (300, 300, 300)
+    block = ["launch"] * 4
+    untimed = [*block, "synchronize"]
+    assert device.events == ["start", "launch", "stop", *untimed, *(["start", *block, "stop"] * 3)]
+    assert case.launches == 1 + 4 + 3 * 4
+
+
+def test_a_case_that_resets_has_one_launch_a_sample(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario(launch_ns=300))
+    device.min_sample_ns = 1000
+    measurement = measure(ScriptedCase(device, resets=True), device, ONCE)
+    assert measurement.launches_per_sample == 1
+    assert measurement.elapsed_ns == (300,)
+
+
+# ---------------------------------------------------------------- flags and marks
+
+
+def test_outliers_are_flagged_and_kept(tmp_path: Path) -> None:
+    ripple = (1.0, 1.01, 1.02, 1.0, 1.01, 1.02, 1.0, 1.01, 1.02, 5.0)
+    device = device_with(tmp_path, Scenario(first=(1.0,), ripple=ripple))
+    policy = dataclasses.replace(ONCE, min_samples=20, max_samples=20)
+    measurement = measure(ScriptedCase(device), device, policy)
+    assert len(measurement.elapsed_ns) == len(measurement.sample_flags) == 20
+    for elapsed_ns, flags in zip(measurement.elapsed_ns, measurement.sample_flags, strict=True):
+        assert bool(flags & SampleFlag.OUTLIER) == (elapsed_ns == 5 * LAUNCH_NS)
+    assert measurement.elapsed_ns.count(5 * LAUNCH_NS) == 2
+
+
+def test_equal_samples_have_no_flags(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario())
+    measurement = measure(ScriptedCase(device), device, dataclasses.replace(ONCE, min_samples=9, max_samples=9))
+    assert measurement.sample_flags == (SampleFlag.NONE,) * 9
+
+
+def test_marks_count_from_their_own_sample(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario())
+    case = ScriptedCase(device, marks=("first_batch", "first_token"))
+    case.launch()  # as a check does, untimed
+    measurement = measure(case, device, dataclasses.replace(ONCE, min_samples=3, max_samples=3))
+    assert measurement.marks == (Mark("first_batch", 10), Mark("first_token", 20)) * 3
+    assert measurement.marks_per_sample == 2
+
+
+# ---------------------------------------------------------------- the garbage collector
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    yield
+    (gc.enable if was_enabled else gc.disable)()
+
+
+class CollectorCase(ScriptedCase):
+    def __init__(self, device: FakeDevice, fails: bool) -> None:
+        super().__init__(device)
+        self.fails, self.seen = fails, [True]
+
+    def launch(self) -> None:
+        self.seen = [gc.isenabled()]
+        if self.fails:
+            raise RuntimeError("lost")
+
+
+@pytest.mark.usefixtures("collector")
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_collector_is_off_while_timing_and_put_back(fake_device: FakeDevice, enabled: bool, fails: bool) -> None:
+    (gc.enable if enabled else gc.disable)()
+    case = CollectorCase(fake_device, fails)
+    if fails:
+        with pytest.raises(RuntimeError, match="lost"):
+            measure(case, fake_device, ONCE)
+    else:
+        measure(case, fake_device, ONCE)
+    assert case.seen == [False]
+    assert gc.isenabled() is enabled
