@@ -19,6 +19,7 @@ class Flag:
     """What a flag means to a reader, and what to do about it."""
 
     name: str
+    word: str  # in a table
     meaning: str
     remedy: str
 
@@ -28,25 +29,33 @@ FLAGS = {
     for flag in (
         Flag(
             "unfit:calibration-shift",
+            "unfit",
             f"the calibration workload changed by more than {CALIBRATION_SHIFT:.0%} over the pass",
             "let the machine settle, stop what else runs on it, and run again",
         ),
         Flag(
             "unfit:steal",
+            "unfit",
             f"the hypervisor gave more than {STEAL:.0%} of the CPU time to others",
             "measure on a dedicated host, or ask for one without CPU overcommitment",
         ),
         Flag(
             "unfit:foreign-load",
+            "unfit",
             f"other processes used more than {FOREIGN_CPU:.0%} of the CPU time",
             "stop them, or measure when they are idle",
         ),
         Flag(
-            "no-steady-state", "the warm-up ended at its limit, not at a steady state", "read the samples as they are"
+            "no-steady-state",
+            "unsteady",
+            "the warm-up ended at its limit, not at a steady state",
+            "read the samples as they are",
         ),
-        Flag("roof-too-low", "the workload ran above its measured roof", "trust the value, not the fraction"),
-        Flag("cut-short", "the budget ended sampling early", "give a larger --budget"),
-        Flag("simulated", "the device is a script: the figure measures nothing", "measure a real device"),
+        Flag(
+            "roof-too-low", "low roof", "the workload ran above its measured roof", "trust the value, not the fraction"
+        ),
+        Flag("cut-short", "cut short", "the budget ended sampling early", "give a larger --budget"),
+        Flag("simulated", "simulated", "the device is a script: the figure measures nothing", "measure a real device"),
     )
 }
 

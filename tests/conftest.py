@@ -43,3 +43,15 @@ def cuda_device(tmp_path: Path) -> Iterator[Device]:
 def prepare(kernel: Kernel[Any], workload: str, device: Device) -> Case:
     """The case behind a workload's name."""
     return kernel.prepare(parse_params(kernel.name, kernel.params_type, workload), device, SEED)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="fail if a test was skipped (continuous integration)")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and reporter is not None and reporter.stats.get("skipped"):
+        for report in reporter.stats["skipped"]:
+            reporter.write_line(f"skipped, and --no-skips was given: {report.nodeid}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

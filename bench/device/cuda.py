@@ -82,7 +82,8 @@ class CudaDevice:
             launch()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # torch leaves the capture's stream current where the capture fails; the outer context puts ours back.
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
             for _ in range(launches):
                 launch()
         replay: Callable[[], None] = graph.replay

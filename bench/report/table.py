@@ -46,7 +46,7 @@ def _table(summaries: Sequence[Summary]) -> Table:
     table.add_column("workload", overflow="fold", ratio=1)
     table.add_column("device", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column("95 % CI", justify="right", no_wrap=True)
     table.add_column("roof", justify="right", no_wrap=True)
     table.add_column("validity", no_wrap=True)
     for one in summaries:
@@ -65,18 +65,19 @@ def _interval(one: Summary) -> str:
         return "–"
     number, _ = units.scaled(one.value, "")
     scale = number / one.value
-    low, high = (units.significant(end * scale, 4) for end in (one.interval.low, one.interval.high))
+    low, high = (units.significant(end * scale, 3) for end in (one.interval.low, one.interval.high))
     return f"{low}–{high}"
 
 
 def _validity(one: Summary) -> Text:
-    """One word; the explanations below the table say the rest."""
+    """A word and how many more there are; the explanations below the table say the rest."""
     if one.status != "ok":
         return Text(one.status, style=_STYLES.get(one.status, "bold red"))
     if not one.validity:
         return Text("ok", style="green")
-    flags = list(dict.fromkeys("unfit" if fitness.is_unfit(flag) else flag for flag in one.validity))
-    return Text(flags[0] + (f" +{len(flags) - 1}" if len(flags) > 1 else ""), style="yellow")
+    first = min(one.validity, key=lambda flag: not fitness.is_unfit(flag))
+    word = fitness.FLAGS[first].word if first in fitness.FLAGS else first
+    return Text(word + (f" +{len(one.validity) - 1}" if len(one.validity) > 1 else ""), style="yellow")
 
 
 def _explanations(summaries: Sequence[Summary]) -> list[str]:

@@ -1,0 +1,39 @@
+# vnbench: `make bench` measures this node, `make test` runs all tests that need no GPU.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUITE ?= quick
+PYTEST_OPTIONS ?=
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+
+.PHONY: bench test test-gpu benchmarks docs clean
+
+bench: $(VENV)/.installed
+	$(BIN)/vnbench run $(SUITE)
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m "not gpu" $(PYTEST_OPTIONS)
+
+test-gpu: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m gpu $(PYTEST_OPTIONS)
+
+benchmarks: $(VENV)/.installed-test
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(PYTEST_OPTIONS)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vnbench needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing vnbench and its libraries into $(VENV): this takes some minutes the first time"
+	$(PIP_INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
