@@ -14,8 +14,11 @@ _ROOT = Path(bench.__file__).resolve().parent.parent
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """The command line that runs a module of this package under the same interpreter."""
-    return [sys.executable, "-m", module, *arguments]
+    """The command line that runs a module of this package under the same interpreter.
+
+    ``-P`` keeps the working directory off its path: a folder ``bench`` or ``kernels`` there is not ours.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def environment(**extra: str) -> Mapping[str, str]:

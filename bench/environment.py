@@ -16,8 +16,9 @@ from bench.device.select import cpu_model
 from bench.spec import canonical_json, content_id
 from bench.types import DeviceInfo
 
-# Variables that change what libraries do; no others are read.
+# Variables that change what libraries do; no others are read, and none that may be a credential (NVIDIA_API_KEY).
 _VARIABLES = re.compile(
+    r"(?!.*(KEY|TOKEN|SECRET|PASSWORD))"
     r"(OMP|MKL|OPENBLAS|GOMP|KMP|ONEDNN|DNNL|TORCH|PYTORCH|CUBLAS|NVIDIA|CUDA|CUPY|MALLOC)_[A-Z0-9_]+"
 )
 

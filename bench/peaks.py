@@ -4,8 +4,9 @@ Every figure is dense. Tensor-core figures that NVIDIA publishes "with sparsity"
 here as published and halved where they are looked up. A card is known only under the exact names that NVML and torch
 report; a MIG slice, a cloud vendor's variant or an unlisted card has no peak rather than a guessed one.
 
-Left out, because NVIDIA's own documents disagree or do not say: fp32 and fp64 of Blackwell (the architecture brief
-against the HGX table), int8 and memory of the B300, memory of the T4 (300 or 320 GB/s), fp64 of Ada.
+Left out, because NVIDIA's own documents disagree, do not say, or could not be read: fp32 and fp64 of Blackwell (the
+architecture brief against the HGX table), int8 and memory of the B300, memory of the B200 (7.7 or 8 TB/s), of GH200 and
+of the T4 (300 or 320 GB/s), fp64 of Ada, fp32 and fp64 of H100 NVL, and all of H200 NVL.
 """
 
 from __future__ import annotations
@@ -59,11 +60,9 @@ _H200 = "NVIDIA H200 Tensor Core GPU datasheet, https://www.nvidia.com/en-us/dat
 _GH200 = (
     "NVIDIA GH200 Grace Hopper Superchip datasheet, https://www.nvidia.com/en-us/data-center/grace-hopper-superchip/"
 )
-# H100 SXM, H200 and GH200 carry the same compute; so do both NVL cards.
+# H100 SXM, H200 and GH200 carry the same compute.
 _HOPPER_SXM_DENSE = {"fp64": 67, "fp64-vector": 34, "fp32": 67}
 _HOPPER_SXM_SPARSE = {"tf32": 989, "bf16": 1979, "fp16": 1979, "fp8-e4m3": 3958, "int8": 3958}
-_HOPPER_NVL_DENSE = {"fp64": 60, "fp64-vector": 30, "fp32": 60}
-_HOPPER_NVL_SPARSE = {"tf32": 835, "bf16": 1671, "fp16": 1671, "fp8-e4m3": 3341, "int8": 3341}
 
 _CARDS = (
     _Card(
@@ -152,17 +151,12 @@ _CARDS = (
         ("NVIDIA H100 NVL",),
         _H100,
         memory_gb_s=3900,
-        dense=_HOPPER_NVL_DENSE,
-        with_sparsity=_HOPPER_NVL_SPARSE,
+        with_sparsity={"tf32": 835, "bf16": 1671, "fp16": 1671, "fp8-e4m3": 3341, "int8": 3341},
     ),
     _Card(("NVIDIA H200",), _H200, memory_gb_s=4800, dense=_HOPPER_SXM_DENSE, with_sparsity=_HOPPER_SXM_SPARSE),
-    _Card(("NVIDIA H200 NVL",), _H200, memory_gb_s=4800, dense=_HOPPER_NVL_DENSE, with_sparsity=_HOPPER_NVL_SPARSE),
-    # The 480 GB are the CPU's; this is the superchip with 96 GB of HBM3.
-    _Card(("NVIDIA GH200 480GB",), _GH200, memory_gb_s=4000, dense=_HOPPER_SXM_DENSE, with_sparsity=_HOPPER_SXM_SPARSE),
     _Card(
-        ("NVIDIA GH200 144G HBM3e",),
+        ("NVIDIA GH200 480GB", "NVIDIA GH200 144G HBM3e"),
         _GH200,
-        memory_gb_s=4900,
         dense=_HOPPER_SXM_DENSE,
         with_sparsity=_HOPPER_SXM_SPARSE,
     ),
@@ -170,7 +164,6 @@ _CARDS = (
     _Card(
         ("NVIDIA B200",),
         "NVIDIA Blackwell datasheet, HGX B200, https://nvdam.widen.net/s/wwnsxrhm2w/blackwell-datasheet-3384703",
-        memory_gb_s=8000,
         with_sparsity={"tf32": 2250, "bf16": 4500, "fp16": 4500, "fp8-e4m3": 9000, "int8": 9000},
     ),
     _Card(

@@ -26,10 +26,8 @@ def obstacles(names: Sequence[str], device: DeviceInfo) -> dict[str, str | None]
             for event in outcome.events:
                 if event["event"] == "probed":
                     found[job.items[event["item"]].workload] = event["reason"]
-            if outcome.death is None:
-                break
-            lost = outcome.finished + 1 if outcome.begun else len(job.items)
+            lost = outcome.finished + 1 if outcome.begun and outcome.fatal is None else len(job.items)
             for item in job.items[outcome.finished : lost]:
-                found[item.workload] = outcome.death[1]
+                found[item.workload] = outcome.fatal["what"] if outcome.fatal else outcome.death[1]
             job = dataclasses.replace(job, items=job.items[lost:], sequence=job.sequence + lost)
     return found

@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 import functools
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -36,15 +37,21 @@ def kernels() -> dict[str, Kernel[Any]]:
     """Every kernel by its name.
 
     Raises:
-        ShadowedKernels: another package named ``kernels`` comes first on the path.
+        ShadowedKernels: another package named ``kernels`` comes first on the path, or was installed over ours.
     """
-    expected = Path(bench.__file__).resolve().parent.parent / "kernels"
-    package = importlib.import_module("kernels")
-    found = Path(package.__path__[0]).resolve()
+    expected = Path(bench.__file__).resolve().parent.parent / "kernels" / "__init__.py"
+    spec = importlib.util.find_spec("kernels")  # not imported yet: another one may fail at that
+    found = Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None
     if found != expected:
         raise ShadowedKernels(
-            f"the package 'kernels' was imported from {found}, but vnbench's is {expected}",
-            f"Uninstall or rename the other one, or run from another folder than {found.parent}",
+            f"the package 'kernels' is found at {found}, but vnbench's is {expected}",
+            "Uninstall or rename the other one, or leave the folder or PYTHONPATH entry that brings it",
+        )
+    package = importlib.import_module("kernels")
+    if getattr(package, "DISTRIBUTION", None) != "vnbench":
+        raise ShadowedKernels(
+            f"another package named 'kernels' was installed over vnbench's in {expected.parent}",
+            "Uninstall it and install vnbench again",
         )
     modules = (
         importlib.import_module(f"kernels.{module.name}")

@@ -14,6 +14,7 @@ import platform
 import random
 import re
 import secrets
+import shlex
 import signal
 import subprocess
 import time
@@ -96,10 +97,8 @@ def execute(
         OutputNotWritable: finished rows stay in their folder, and the next run recovers them.
     """
     observer = observer or Silent()
-    folder = store.begin(out, plan)
+    folder = store.begin(out, plan, kept)
     try:
-        for row in kept:
-            store.write_part(folder.path, row, plan)
         run = _Run(folder, observer, budget_s, kept)
         try:
             with _signals_raise():
@@ -110,7 +109,7 @@ def execute(
             raise Interrupted(
                 interrupt.exit_code - 128,
                 f"interrupted by {interrupt.signal_name}; {finished} measurements are kept in {path}",
-                f"Go on with: vnbench run --resume {plan.run_id}",
+                f"Go on with: vnbench run --resume {plan.run_id} --out {shlex.quote(str(out))}",
             ) from None
         plan = dataclasses.replace(plan, replicates=run.replicates_begun)
         return _commit(dataclasses.replace(folder, plan=plan), run.calibrations)[0]
@@ -124,6 +123,8 @@ def recover(out: Path, observer: Observer) -> None:
         try:
             path, finished = _commit(folder, {})
             observer.note(f"recovered the killed run {folder.plan.run_id}: {finished} measurements, now in {path}")
+        except UsageError as error:  # its workloads are not known to this version of vnbench
+            observer.note(f"the killed run {folder.plan.run_id} stays in {folder.path}: {error}")
         finally:
             folder.release()
 
@@ -144,7 +145,7 @@ def resumable(out: Path, run_id: str) -> tuple[Plan, list[Row]]:
     for row in kept:
         if registry.resolve(row["workload"]).spec.spec_id != row["spec_id"]:
             raise UsageError(f"{row['workload']} has changed since run {plan.run_id} began", "Start a new run")
-    return plan, kept
+    return dataclasses.replace(plan, vnbench_version=bench.__version__, source_commit=_source_commit()), kept
 
 
 def _commit(folder: RunFolder, calibrations: Mapping[str, merge.Calibration]) -> tuple[Path, int]:
@@ -165,8 +166,13 @@ class _Run:
             for row in kept
             if row["candidate"]
         }
+        self.next_sequence: dict[tuple[int, str], int] = {}  # by replicate and kind of device
+        for row in kept:
+            key = row["replicate"], row["device"]
+            self.next_sequence[key] = max(self.next_sequence.get(key, 0), row["sequence"] + 1)
         self.calibrations: dict[str, merge.Calibration] = {}
         self.replicates_begun = 0
+        self.longest_pass_s = 0.0  # of those that measured anything
         self.began_s = time.monotonic()
         self.deadline_s = None if budget_s is None else self.began_s + budget_s
         self.done = 0
@@ -187,14 +193,13 @@ class _Run:
     def search(self) -> None:
         """Let each device choose among the candidates of the workloads that have some."""
         for group in self.groups:
-            names = [
-                name
-                for name in self.plan.workloads[group[0].kind]
-                if _has_candidates(name) and (group[0].kind, group[0].index, name) not in self.items
-            ]
-            for name in names:  # a process each: what one search leaves in caches and allocators is not another's
-                self.observer.advance(self.done, self.total, None, f"searching {name}")
-                self._see_search_through([self._job(device, (Item(name),), -1, task="search") for device in group])
+            kind = group[0].kind
+            # A process for each search: what one leaves in caches and allocators is not another's.
+            for name in filter(_has_candidates, self.plan.workloads[kind]):
+                asking = [device for device in group if (kind, device.index, name) not in self.items]
+                if asking and not self._budget_is_spent(time.monotonic()):
+                    self.observer.advance(self.done, self.total, None, f"searching {name}")
+                    self._see_search_through([self._job(device, (Item(name),), -1, task="search") for device in asking])
 
     def _see_search_through(self, jobs: Sequence[Job]) -> None:
         for outcome in local.run_group(jobs, self.folder.lock_fd):
@@ -214,16 +219,16 @@ class _Run:
 
     def passes(self) -> None:
         """One pass per replicate, while the budget lasts."""
-        longest_s = 0.0
         for replicate in range(self.plan.replicates):
             began_s = time.monotonic()
-            if replicate and self.deadline_s is not None and began_s + _PACE * longest_s > self.deadline_s:
+            if self.longest_pass_s and self._budget_is_spent(began_s + _PACE * self.longest_pass_s):
                 self.observer.note(f"the budget allows {replicate} of {self.plan.replicates} replicates")
                 return
             self.replicates_begun = replicate + 1
             for group in self.groups:
                 self._pass(group, replicate)
-            longest_s = max(longest_s, time.monotonic() - began_s)
+            if self.done:
+                self.longest_pass_s = max(self.longest_pass_s, time.monotonic() - began_s)
 
     def _pass(self, group: Sequence[DeviceInfo], replicate: int) -> None:
         kind = group[0].kind
@@ -233,44 +238,45 @@ class _Run:
             if any((name, kind, device.index, replicate) not in self.kept for device in group)
         ]
         random.Random(f"{self.plan.run_id}-{replicate}-{kind}").shuffle(pending)
-        sequence = 0
+        sequence = self.next_sequence.get((replicate, kind), 0)
         for names in _processes(pending):
-            jobs = [
-                self._job(
-                    device,
-                    tuple(self.items.get((kind, device.index, name), Item(name)) for name in names),
-                    replicate,
-                    sequence=sequence,
-                    world_size=len(group),
-                    rank=rank,
-                )
-                for rank, device in enumerate(group)
-            ]
-            self._see_through(jobs)
+            items = {
+                device: tuple(self.items.get((kind, device.index, name), Item(name)) for name in names)
+                for device in group
+            }
+            self._see_through([self._job(device, items[device], replicate, sequence=sequence) for device in group])
             sequence += len(names)
 
-    def _see_through(self, jobs: list[Job]) -> None:
+    def _see_through(self, jobs: Sequence[Job]) -> None:
         """Run jobs until each item has a row: what a dead worker had in hand gets one here, a new worker the rest."""
-        while jobs:
-            outcomes = local.run_group(jobs, self.folder.lock_fd, self._on_event)
-            jobs = []
-            for outcome in outcomes:
+        pending = list(jobs)
+        while pending:
+            # Workers that died over the same item go on together; another one has nobody to be loaded together with.
+            first = min(job.sequence for job in pending)
+            group = [job for job in pending if job.sequence == first]
+            pending = [job for job in pending if job.sequence > first]
+            together = [dataclasses.replace(job, world_size=len(group), rank=rank) for rank, job in enumerate(group)]
+            for outcome in local.run_group(together, self.folder.lock_fd, self._on_event):
                 _raise_fatal(outcome)
                 self._note_calibration(outcome)
-                if outcome.death is None or outcome.finished == len(outcome.job.items):
-                    continue
-                lost = outcome.finished + 1 if outcome.begun else len(outcome.job.items)
-                for index in range(outcome.finished, lost):
-                    self._write_death(outcome.job, index, *outcome.death)
-                rest = outcome.job.items[lost:]
-                if rest:
-                    jobs.append(dataclasses.replace(outcome.job, items=rest, sequence=outcome.job.sequence + lost))
+                pending += self._bury(outcome)
+
+    def _bury(self, outcome: local.Outcome) -> list[Job]:
+        """Write the rows that a dead worker owes; give what is left of its job, if anything."""
+        job = outcome.job
+        if outcome.death is None or outcome.finished == len(job.items):
+            return []
+        lost = outcome.finished + 1 if outcome.begun else len(job.items)
+        for index in range(outcome.finished, lost):
+            self._write_death(job, index, *outcome.death)
+        rest = dataclasses.replace(job, items=job.items[lost:], sequence=job.sequence + lost)
+        return [rest] if rest.items else []
 
     def _write_death(self, job: Job, index: int, status: Status, reason: str) -> None:
         row = schema.blank_row(job, index, registry.resolve(job.items[index].workload), status, reason)
         if not (self.folder.path / store.part_name(row)).exists():  # it may have died just after writing its own
             store.write_part(self.folder.path, row, self.plan)
-        self.observer.note(f"{row['workload']}: {status}: {reason}")
+            self.observer.note(f"{row['workload']} on {job.device.label}: {status}: {reason}")
         self._on_event(job, {"event": "done", "item": index})
 
     def _note_calibration(self, outcome: local.Outcome) -> None:
@@ -288,9 +294,12 @@ class _Run:
             folder=str(self.folder.path.resolve()),
             scratch=str(self.folder.scratch.resolve()),
             # Only the first pass is cut short: later ones are begun only if they fit.
-            deadline_s=self.deadline_s if replicate <= 0 else None,
+            deadline_s=None if self.longest_pass_s else self.deadline_s,
             **fields,
         )
+
+    def _budget_is_spent(self, at_s: float) -> bool:
+        return self.deadline_s is not None and at_s >= self.deadline_s
 
     def _on_event(self, job: Job, event: local.Event) -> None:
         if event["event"] == "done":

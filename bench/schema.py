@@ -201,10 +201,15 @@ def to_table(rows: Iterable[Row], plan: Plan) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCHEMA.with_metadata(metadata))
 
 
-def plan_of(metadata: Mapping[bytes, bytes] | None) -> Plan | None:
-    """The plan in a file's metadata; None where the file is not a run of ours."""
+def version_of(metadata: Mapping[bytes, bytes] | None) -> int | None:
+    """The schema's version in a file's metadata; None where the file is not a run of ours."""
     if not metadata or PLAN_KEY not in metadata or VERSION_KEY not in metadata:
         return None
+    return int(metadata[VERSION_KEY])
+
+
+def plan_of(metadata: Mapping[bytes, bytes]) -> Plan:
+    """The plan in the metadata of a run's file."""
     return Plan.from_json(json.loads(metadata[PLAN_KEY]))
 
 

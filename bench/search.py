@@ -18,6 +18,7 @@ from bench.registry import Workload
 from bench.spec import SEED, workload_name
 from bench.stats import quantile
 from bench.types import Policy
+from bench.units import show_bytes
 
 # Few samples: the search has to rank, the run will measure.
 POLICY = Policy(
@@ -76,13 +77,15 @@ class _Trial:
             self.seen.add(params)
             try:
                 improved |= self.attempt(params)
-            except (Unsupported, RuntimeError, NotImplementedError, ImportError) as error:
+            except (Unsupported, RuntimeError, NotImplementedError, ImportError, MemoryError) as error:
                 self.error = error
         return improved
 
     def attempt(self, params: Any) -> bool:
         free_bytes = self.device.free_bytes()
-        if free_bytes is not None and self.kernel.memory_bytes(params) > free_bytes:
+        needed = self.kernel.memory_bytes(params)
+        if free_bytes is not None and needed > free_bytes:
+            self.error = Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free_bytes)} are free")
             return False
         with contextlib.closing(self.kernel.prepare(params, self.device, SEED)) as case:
             launches = POLICY.warmup_max_samples + POLICY.min_samples

@@ -23,9 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench import schema
-from bench.errors import OutputNotWritable, UnreadableResult
+from bench.errors import OutputNotWritable, UnreadableResult, UsageError
 from bench.schema import Row
 from bench.types import Plan
+
+# What reading a damaged file raises: for its frame, its compressed pages, its texts, its plan.
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +55,8 @@ class RunFolder:
         """The rows finished so far, in the order of their parts' names; an unreadable part is passed over."""
         rows: list[Row] = []
         for part in sorted(self.path.glob("part-*.parquet")):
-            with contextlib.suppress(pa.ArrowInvalid, OSError):
-                rows += pq.read_table(part).to_pylist()
+            with contextlib.suppress(*_DAMAGE):
+                rows += _complete(pq.read_table(part))
         return rows
 
     def commit(self, rows: Sequence[Row]) -> Path:
@@ -63,9 +66,12 @@ class RunFolder:
             OutputNotWritable: the parts stay where they are; the next run recovers them.
         """
         target = result_path(self.out, self.plan)
-        with _writing(target):
+        shutil.rmtree(self.scratch, ignore_errors=True)  # it may be what filled the disk
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             write_table(schema.to_table(rows, self.plan), target, self.path / "merged.tmp")
+            # The plan goes first: of a folder taken away only in part, nothing is to be recovered over the result.
+            (self.path / "plan.json").unlink()
         shutil.rmtree(self.path, ignore_errors=True)
         return target
 
@@ -74,20 +80,24 @@ class RunFolder:
         os.close(self.lock_fd)
 
 
-def begin(out: Path, plan: Plan) -> RunFolder:
-    """Make and lock the folder of a new run.
+def begin(out: Path, plan: Plan, kept: Sequence[Row] = ()) -> RunFolder:
+    """Make and lock the folder of a run that is new, or that goes on after the rows it has kept.
 
     Raises:
         OutputNotWritable: the results folder cannot be written.
+        UsageError: another process is at this run.
     """
     path = _incomplete(out) / plan.run_id
-    with _writing(path):
+    with writing(path):
         (out / "runs").mkdir(parents=True, exist_ok=True)
         for folder in (path, path / "scratch", path / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
         lock_fd = os.open(path / "lock", os.O_CREAT | os.O_RDWR)
-        fcntl.flock(lock_fd, fcntl.LOCK_EX)
-        # The plan comes last: a folder without one has not begun.
+        if not _try_lock(lock_fd):
+            raise UsageError(f"run {plan.run_id} is in progress in another process", "Wait for it to end")
+        for row in kept:
+            write_part(path, row, plan)
+        # The plan comes last: a folder without one has not begun, and holds nothing that is not in a result as well.
         write_atomically(path / "plan.json", json.dumps(dataclasses.asdict(plan)).encode())
     return RunFolder(out, plan, lock_fd)
 
@@ -100,12 +110,11 @@ def abandoned(out: Path) -> Iterator[RunFolder]:
             lock_fd = os.open(path.with_name("lock"), os.O_RDWR)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # just being made or taken away, or not ours
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        # A run that ended between the reading and the locking has taken its folder away.
+        if _try_lock(lock_fd) and os.fstat(lock_fd).st_nlink and path.exists():
+            yield RunFolder(out, plan, lock_fd)
+        else:
             os.close(lock_fd)
-            continue
-        yield RunFolder(out, plan, lock_fd)
 
 
 def write_part(folder: Path, row: Row, plan: Plan) -> None:
@@ -115,7 +124,7 @@ def write_part(folder: Path, row: Row, plan: Plan) -> None:
         OutputNotWritable: the disk is full or read-only.
     """
     name = part_name(row)
-    with _writing(folder / name):
+    with writing(folder / name):
         write_table(schema.to_table([row], plan), folder / name, folder / f"{name}.tmp")
 
 
@@ -163,7 +172,8 @@ def find(out: Path, text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(path.rglob("*.parquet"))
+        parts = _incomplete(path)
+        found = sorted(file for file in path.rglob("*.parquet") if not file.is_relative_to(parts))
     else:
         found = sorted(file for file in (out / "runs").rglob("*.parquet") if _run_id(file).startswith(text))
     if not found:
@@ -181,18 +191,46 @@ def read(path: Path) -> tuple[Plan, list[Row]]:
     """
     try:
         table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UnreadableResult(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]})") from None
-    plan = schema.plan_of(table.schema.metadata)
-    if plan is None:
-        raise UnreadableResult(f"{path}: a Parquet file, but no result of vnbench")
-    version = int(table.schema.metadata[schema.VERSION_KEY])
-    if version > schema.VERSION:
-        raise UnreadableResult(
-            f"{path}: schema {version}, this vnbench reads up to {schema.VERSION}", "Upgrade vnbench"
-        )
+        version = schema.version_of(table.schema.metadata)
+        if version is None:
+            raise UnreadableResult(f"{path}: a Parquet file, but no result of vnbench")
+        if version > schema.VERSION:
+            raise UnreadableResult(
+                f"{path}: schema {version}, this vnbench reads up to {schema.VERSION}", "Upgrade vnbench"
+            )
+        return schema.plan_of(table.schema.metadata), _complete(table)
+    except _DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableResult(f"{path}: not a readable Parquet file ({reason})") from None
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turns the system's errors into one that says what could not be written.
+
+    Raises:
+        OutputNotWritable: an ``OSError`` came.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputNotWritable(
+            f"cannot write {target}: {error.strerror or error}", "Free space or choose another folder with --out"
+        ) from error
+
+
+def _complete(table: pa.Table) -> list[Row]:
+    """The rows of a file, with a null for each column that was added after it was written."""
     empty: dict[str, Any] = dict.fromkeys(schema.SCHEMA.names)
-    return plan, [empty | row for row in table.to_pylist()]
+    return [empty | row for row in table.to_pylist()]
+
+
+def _try_lock(lock_fd: int) -> bool:
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _run_id(path: Path) -> str:
@@ -210,13 +248,3 @@ def _replace(temporary: Path, target: Path) -> None:
         os.fsync(folder_fd)  # the rename itself has to reach the disk
     finally:
         os.close(folder_fd)
-
-
-@contextlib.contextmanager
-def _writing(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputNotWritable(
-            f"cannot write {target}: {error.strerror or error}", "Free space or choose another folder with --out"
-        ) from error

@@ -15,6 +15,8 @@ max_s = 0.5
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,51 +102,61 @@ class _Reader:
         self.check_types(data, known | dict.fromkeys(_KINDS, dict))
         values = {key: data[key] for key in ("description", "replicates", "timeout_s") if key in data}
         for key in ("replicates", "timeout_s"):
-            if values.get(key, 1) <= 0:
-                raise self.bad(key, "must be above zero")
+            self.check_number((key,), values.get(key, 1))
         by_kind: dict[str, tuple[str, ...]] = {}
         for kind in _KINDS:
-            self.check_types(data.get(kind, {}), {"workloads": list})
-            by_kind[kind] = self.workloads(data.get(kind, {}))
+            self.check_types(data.get(kind, {}), {"workloads": list}, kind)
+            by_kind[kind] = self.workloads(data.get(kind, {}), kind)
         suite = Suite(
             self.path.stem, workloads=self.workloads(data), by_kind=by_kind, policy=self.policy(data), **values
         )
         if not (suite.workloads or any(by_kind.values())):
-            raise self.bad("workloads", "names no workload")
+            raise self.bad(("workloads",), "names no workload")
         return suite
 
-    def workloads(self, data: Mapping[str, Any]) -> tuple[str, ...]:
+    def workloads(self, data: Mapping[str, Any], *section: str) -> tuple[str, ...]:
         chosen: list[str] = []
         for text in data.get("workloads", []):
             if not isinstance(text, str):
-                raise self.bad("workloads", f"{text!r} is not a workload's name")
+                raise self.bad((*section, "workloads"), f"{text!r} is not a workload's name")
             try:
                 chosen += registry.match(text)
             except UsageError as error:
-                raise self.bad(text, str(error)) from None
+                raise self.bad((*section, "workloads", text), str(error)) from None
         return tuple(dict.fromkeys(chosen))
 
     def policy(self, data: Mapping[str, Any]) -> Policy:
         values = data.get("policy", {})
         defaults = dataclasses.asdict(Policy())
         numbers = (int, float)
-        self.check_types(values, {key: numbers if isinstance(v, float) else type(v) for key, v in defaults.items()})
+        known = {key: numbers if isinstance(value, float) else type(value) for key, value in defaults.items()}
+        self.check_types(values, known, "policy")
         for key, value in values.items():
             if key == "warmup_rule":
                 if value not in WARMUP_RULES:
-                    raise self.bad(key, f"{value!r} is no rule; there are: {', '.join(WARMUP_RULES)}")
-            elif value <= 0:
-                raise self.bad(key, "must be above zero")
+                    raise self.bad(("policy", key), f"{value!r} is no rule; there are: {', '.join(WARMUP_RULES)}")
+            else:
+                self.check_number(("policy", key), value)
         # 1 and 1.0 are the same rule and must hash alike.
         return Policy(**{key: type(defaults[key])(value) for key, value in values.items()})
 
-    def check_types(self, data: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    def check_types(self, data: Mapping[str, Any], known: Mapping[str, Any], *section: str) -> None:
         for key, value in data.items():
             if key not in known:
-                raise self.bad(key, f"is not a key here; there are: {', '.join(known)}")
+                raise self.bad((*section, key), f"is not a key here; there are: {', '.join(known)}")
             if not isinstance(value, known[key]) or isinstance(value, bool):
-                raise self.bad(key, f"has a value of the wrong kind: {value!r}")
+                raise self.bad((*section, key), f"has a value of the wrong kind: {value!r}")
 
-    def bad(self, key: str, what: str) -> BadSuite:
-        line = next((number for number, text in enumerate(self.lines, 1) if key in text), 1)
-        return BadSuite(f"{self.path}, line {line}: {key!r} {what}")
+    def check_number(self, keys: Sequence[str], value: float) -> None:
+        if not 0 < value < math.inf:
+            raise self.bad(keys, "must be above zero and finite")
+
+    def bad(self, keys: Sequence[str], what: str) -> BadSuite:
+        """The error of the last of ``keys``, which stands in the sections or keys before it."""
+        line = 1
+        for key in keys:
+            # The parser gives no lines, so they are looked for: `key =`, `[key]`, `key.`, or the text itself in quotes.
+            word = re.compile(rf"""(^|[\[{{,.])\s*["']?{re.escape(key)}["']?\s*[\].=]|["']{re.escape(key)}["']""")
+            numbers = range(line, len(self.lines) + 1)
+            line = next((number for number in numbers if word.search(self.lines[number - 1])), line)
+        return BadSuite(f"{self.path}, line {line}: {keys[-1]!r} {what}")

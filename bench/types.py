@@ -95,9 +95,9 @@ class Policy:
     """
 
     warmup_rule: str = "mser"
-    warmup_min_samples: int = 5
+    warmup_min_samples: int = 15
     warmup_max_samples: int = 200
-    warmup_max_s: float = 3.0
+    warmup_max_s: float = 5.0
     min_samples: int = 5
     max_samples: int = 1000
     max_s: float = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import json
 import statistics
 import sys
@@ -88,6 +89,8 @@ def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
 def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
     captured = environment.capture(job.device)
     before_ns = _calibrate(device)
+    gc.collect()
+    gc.freeze()  # what the libraries hold stays: looking through it costs each measurement some 90 ms
     for index, item in enumerate(job.items):
         link.tell("begin", item=index)
         row = schema.blank_row(job, index, registry.resolve(item.workload), "ok") | captured.columns

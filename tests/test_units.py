@@ -36,7 +36,11 @@ def test_unknown_is_a_dash(value: float | None) -> None:
     assert units.show(value, "B/s") == "–"
 
 
-@given(st.floats(min_value=1e-3, max_value=9e17), st.sampled_from([-1, 1]))
+# Every decade as often as any other, so that every prefix is tried.
+MAGNITUDES = st.builds(lambda digits, exponent: digits * 10.0**exponent, st.floats(1, 9.99), st.integers(0, 16))
+
+
+@given(MAGNITUDES, st.sampled_from([-1, 1]))
 def test_shown_value_is_the_stored_one(magnitude: float, sign: int) -> None:
     value = sign * magnitude
     match = re.fullmatch(r"(-?[\d.]+) ([kMGTP]?)B/s", units.show(value, "B/s"))
@@ -44,7 +48,7 @@ def test_shown_value_is_the_stored_one(magnitude: float, sign: int) -> None:
     assert float(match[1]) * FACTORS[match[2]] == pytest.approx(value, rel=5.1e-4)
 
 
-@given(st.floats(min_value=1.0, max_value=9e17))
+@given(MAGNITUDES)
 def test_scaled_leaves_a_digit_before_the_point(value: float) -> None:
     number, unit = units.scaled(value, "FLOP/s")
     assert 1 <= number < 1000

@@ -12,7 +12,7 @@ from bench.types import Plan
 
 
 def results_json(plan: Plan, path: Path, summaries: Sequence[Summary], spreads: Sequence[Spread]) -> str:
-    """What ``--json`` prints for one run."""
+    """What ``--json`` prints for one run: one line, so that several runs are JSON Lines."""
     return json.dumps(
         {
             "run_id": plan.run_id,
@@ -23,6 +23,5 @@ def results_json(plan: Plan, path: Path, summaries: Sequence[Summary], spreads: 
             "label": plan.label,
             "results": [dataclasses.asdict(one) for one in summaries],
             "spreads": [dataclasses.asdict(spread) for spread in spreads],
-        },
-        indent=2,
+        }
     )

@@ -20,10 +20,10 @@ _STYLES = {"ok": "green", "unsupported": "dim", "interrupted": "yellow"}
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that is 80 columns wide where it cannot know better; rich itself obeys NO_COLOR."""
-    found = Console(stderr=stderr, highlight=False)
-    if not found.is_terminal:
-        return Console(stderr=stderr, highlight=False, width=_WIDTH)
+    """A console 80 columns wide, or as wide as a smaller terminal; rich itself obeys NO_COLOR."""
+    # Reasons are others' words: a bracket or a colon in them is neither markup nor an emoji.
+    found = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    found.width = min(_WIDTH, found.width) if found.is_terminal else _WIDTH
     return found
 
 
@@ -34,15 +34,15 @@ def show_results(out: Console, plan: Plan, summaries: Sequence[Summary], spreads
     out.print(f"{plan.started_at[:19]}Z  {plan.replicates} replicates in fresh processes  {devices}")
     if any("simulated" in one.validity for one in summaries):
         out.print("SIMULATED: these figures come from a script and measure nothing", style="bold red")
-    out.print(_table(summaries))
+    out.print(_table(summaries, out.width))
     for spread in spreads:
         out.print(f"{spread.workload}: slowest {spread.slowest}, {spread.fraction:.1%} behind the fastest")
     for line in _explanations(summaries):
         out.print(line, style="dim")
 
 
-def _table(summaries: Sequence[Summary]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1), width=_WIDTH)
+def _table(summaries: Sequence[Summary], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), width=width)
     table.add_column("workload", overflow="fold", ratio=1)
     table.add_column("device", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)

@@ -27,7 +27,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(cpu.time, "perf_counter_ns", clock)
+    monkeypatch.setattr("time.perf_counter_ns", clock)
     return clock
 
 
@@ -62,8 +62,15 @@ def test_a_single_launch_has_no_wrapper(cpu_device: CpuDevice) -> None:
     assert cpu_device.repeat(launch, 1) is launch
 
 
-def test_torch_uses_the_stated_threads(cpu_device: CpuDevice) -> None:
-    assert cpu_device.threads == usable_cores() == torch.get_num_threads()
+def test_torch_uses_the_stated_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_threads = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+            assert CpuDevice(DeviceInfo("cpu", 0, "test"), tmp_path).threads == threads
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(torch_threads)
 
 
 def test_usable_cores_follow_affinity_quota_and_omp(monkeypatch: pytest.MonkeyPatch) -> None:

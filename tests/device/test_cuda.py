@@ -136,6 +136,8 @@ def test_few_launches_are_a_plain_loop(cuda_device: CudaDevice, counter: tuple[A
 def test_a_launch_that_cannot_be_captured_is_looped(
     cuda_device: CudaDevice, counter: tuple[Any, Callable[[], None]]
 ) -> None:
+    import torch
+
     count, launch = counter
 
     def reads_back() -> None:
@@ -143,11 +145,13 @@ def test_a_launch_that_cannot_be_captured_is_looped(
         count.item()  # a copy to the host: no graph can hold it
 
     launches = cuda._GRAPH_FROM_LAUNCHES
+    stream = torch.cuda.current_stream()
     block = cuda_device.repeat(reads_back, launches)
+    assert torch.cuda.current_stream() == stream
     count.zero_()
     block()
     assert count.item() == launches
-    # The failed capture left the stream usable for the next one.
+    # A failed capture does not spoil the next one.
     cuda_device.repeat(launch, launches)()
     cuda_device.synchronize()
     assert count.item() >= 2 * launches
