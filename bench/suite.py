@@ -42,7 +42,7 @@ class Suite:
     description: str = ""
     workloads: tuple[str, ...] = ()
     by_kind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    policy: Policy = Policy()  # noqa: RUF009  (frozen)
+    policy: Policy = Policy()
     replicates: int = 5
     timeout_s: float = 120.0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -84,14 +85,15 @@ def usable_cores() -> int:
     return max(1, min(allowed, physical, quota or allowed))
 
 
-def _last_level_cache_bytes() -> int:
-    """The largest cache that the kernel reports for CPU 0, zero where it reports none."""
-    sizes = [0]
-    for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = path.read_text().strip()
-        if text.endswith("K"):
-            sizes.append(int(text[:-1]) << 10)
-    return max(sizes)
+def _last_level_cache_bytes(cpus: Path = Path("/sys/devices/system/cpu")) -> int:
+    """All last-level caches together, as STREAM's rule wants them; zero where the kernel reports none."""
+    sizes: dict[tuple[int, str], int] = {}  # by level and the CPUs that share it, so that each is counted once
+    for index in cpus.glob("cpu[0-9]*/cache/index*"):
+        with contextlib.suppress(OSError, ValueError):
+            level, sharers = (int((index / "level").read_text()), (index / "shared_cpu_list").read_text())
+            sizes[level, sharers] = int((index / "size").read_text().strip().removesuffix("K")) << 10
+    last = max((level for level, _ in sizes), default=0)
+    return sum(size for (level, _), size in sizes.items() if level == last)
 
 
 def _cgroup_cpu_quota() -> int | None:

@@ -147,3 +147,16 @@ def test_flush_has_a_floor_where_the_cache_is_unknown(tmp_path: Path, monkeypatc
     device.flush_cache()
     flushed: Any = device._flush
     assert flushed.nbytes == 1 << 12
+
+
+def test_last_level_caches_are_added_up_once_each(tmp_path: Path) -> None:
+    """Two L3 of 32 MiB shared by two CPUs each; what lies below the last level does not count."""
+    for number in range(4):
+        for level, sharers, size in ((2, f"{number}", "1024K"), (3, "0-1" if number < 2 else "2-3", "32768K")):
+            index = tmp_path / f"cpu{number}" / "cache" / f"index{level}"
+            index.mkdir(parents=True)
+            (index / "level").write_text(f"{level}\n")
+            (index / "shared_cpu_list").write_text(f"{sharers}\n")
+            (index / "size").write_text(f"{size}\n")
+    assert cpu._last_level_cache_bytes(tmp_path) == 2 * 32 << 20
+    assert cpu._last_level_cache_bytes(tmp_path / "nothing") == 0

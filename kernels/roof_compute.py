@@ -1,0 +1,109 @@
+"""``roof/compute``: the most operations per second that a matrix product reaches here, over shapes and libraries.
+
+The roof of a dtype is found by search: its candidates are products of a given shape, each a workload in its own right.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.device.base import Device
+from bench.errors import UsageError
+from bench.kernel import Kernel
+from bench.spec import axis, option
+from bench.types import Measurement, Metric
+from kernels import _gemm
+from kernels._gemm import DTYPES, PROBE, SHAPE_HINT, Gemm, Shape
+
+# From what two cores finish in milliseconds to what fills a large GPU. The last three are the best shapes published
+# for A100, H100 and B200 (Bekman, Machine Learning Engineering, "Maximum Achievable Matmul FLOPS", there m x n x k).
+_COARSE = ("1024", "3072x1536x256", "2048", "4096", "8192", "1024x5120x10240", "2048x13312x2048", "1792x3072x16128")
+
+# Not every BLAS is the best on every CPU: numpy's stands in for torch's where it is faster.
+_NUMPY_COARSE = {"fp64": ("1024", "2048"), "fp32": ("1024", "2048")}
+
+_STEPS = (1 / 2, 2 / 3, 3 / 2, 2)
+_GRAIN = 64  # every dimension is a multiple: tiles, and the alignment that fp8 and int8 ask for
+_LEAST, _MOST = 256, 32768
+
+
+@dataclass(frozen=True)
+class RoofComputeParams:
+    dtype: str = axis(choices=DTYPES)
+    shape: Shape | None = option(None, parse=Shape.parse, hint=SHAPE_HINT)
+    backend: str = option("torch", choices=("torch", "numpy"))
+
+
+class RoofCase(Gemm):
+    """A product that also says its shape, so that the roof tells where it was found."""
+
+    def __init__(self, params: RoofComputeParams, shape: Shape, device: Device, seed: int):
+        super().__init__(params.dtype, shape, params.backend, device, seed)
+        self._shape = shape
+
+    def metrics(self, measurement: Measurement) -> list[Metric]:
+        sizes = dataclasses.asdict(self._shape)
+        return [Metric(f"shape_{axis_name}", size, "1", "higher") for axis_name, size in sizes.items()]
+
+
+class RoofCompute(Kernel[RoofComputeParams]):
+    name = "roof/compute"
+    version = 1
+    summary = "the most operations per second of any matrix product, found by search"
+    params_type = RoofComputeParams
+    catalogue = tuple(f"roof/compute/{dtype}" for dtype in DTYPES)
+
+    def prepare(self, params: RoofComputeParams, device: Device, seed: int) -> RoofCase:
+        """Raises:
+        UsageError: no shape is given; `candidates` lists those that a search starts from.
+        Unsupported: the device or the library has no such product.
+        """
+        if params.shape is None:
+            raise UsageError(
+                f"roof/compute/{params.dtype} is what a search finds and has no shape of its own",
+                f"Name one to time it alone: roof/compute/{params.dtype}@shape=4096",
+            )
+        return RoofCase(params, params.shape, device, seed)
+
+    def probe(self, params: RoofComputeParams) -> RoofComputeParams:
+        return dataclasses.replace(params, shape=PROBE)
+
+    def memory_bytes(self, params: RoofComputeParams) -> int:
+        """Of the smallest candidate, where the shape is still to be found."""
+        shape = params.shape or self.candidates(params)[0].shape
+        return _gemm.memory_bytes(params.dtype, shape) if shape else 0
+
+    def candidates(self, params: RoofComputeParams) -> Sequence[RoofComputeParams]:
+        """Ascending by their work, so that a slow device finds its own before the large ones."""
+        shapes = [dataclasses.replace(params, shape=Shape.parse(text)) for text in _COARSE]
+        shapes += [
+            dataclasses.replace(params, shape=Shape.parse(text), backend="numpy")
+            for text in _NUMPY_COARSE.get(params.dtype, ())
+        ]
+        return _ascending(shapes)
+
+    def neighbours(self, params: RoofComputeParams) -> Sequence[RoofComputeParams]:
+        """One dimension longer or shorter, by a half or twofold, by the same library; ascending by their work."""
+        shape = params.shape
+        if shape is None:
+            return ()
+        near = {
+            dataclasses.replace(shape, **{name: stepped})
+            for name, size in dataclasses.asdict(shape).items()
+            for stepped in (round(size * step / _GRAIN) * _GRAIN for step in _STEPS)
+            if _LEAST <= stepped <= _MOST
+        }
+        return _ascending(dataclasses.replace(params, shape=other) for other in near - {shape})
+
+
+def _ascending(candidates: Iterable[RoofComputeParams]) -> Sequence[RoofComputeParams]:
+    def by_work(params: RoofComputeParams) -> tuple[int, str, str]:
+        shape = params.shape
+        return (shape.flops if shape else 0, str(shape), params.backend)
+
+    return tuple(sorted(candidates, key=by_work))
+
+
+KERNEL = RoofCompute()

@@ -1,0 +1,196 @@
+"""``roof/memory``: sizes and bytes as STREAM has them, and checks that miss no byte."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from bench.device.base import Device
+from bench.device.cpu import CpuDevice
+from bench.errors import Unsupported
+from bench.spec import parse_params, workload_name
+from bench.types import Measurement
+from kernels import roof_memory
+from kernels.roof_memory import KERNEL
+from tests.conftest import prepare
+
+MIB = 1 << 20
+PATTERNS = ("read", "copy", "triad")
+
+
+@pytest.fixture
+def small(cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> CpuDevice:
+    """A CPU whose cache is so small that 1 MiB is an array."""
+    monkeypatch.setattr(roof_memory, "_CPU_FLOOR_BYTES", MIB)
+    monkeypatch.setattr(roof_memory, "_CHUNK", MIB // 16)  # so that a check takes several
+    cpu_device.cache_bytes = 64 << 10
+    return cpu_device
+
+
+def opened(pattern: str, device: Device) -> Any:
+    return prepare(KERNEL, f"roof/memory/{pattern}", device)
+
+
+def tampered(case: Any, tamper: Any) -> Any:
+    """The case, with ``tamper()`` after every launch."""
+    launch = case.launch
+
+    def launch_and_tamper() -> None:
+        launch()
+        tamper()
+
+    case.launch = launch_and_tamper
+    return case
+
+
+# ---------------------------------------------------------------- names, sizes, bytes
+
+
+def test_catalogued_names_are_canonical() -> None:
+    for workload in KERNEL.catalogue:
+        assert workload_name(KERNEL.name, parse_params(KERNEL.name, KERNEL.params_type, workload)) == workload
+
+
+@pytest.mark.parametrize(("pattern", "arrays"), [("read", 1), ("copy", 2), ("triad", 3)])
+def test_bytes_are_counted_as_stream_counts_them(pattern: str, arrays: int, small: CpuDevice) -> None:
+    work = opened(pattern, small).work
+    assert (work.unit, work.bytes_moved) == ("B/s", arrays * MIB)
+    assert work.rate(1e9) == arrays * MIB
+
+
+@pytest.mark.parametrize(
+    ("kind", "cache_bytes", "array_bytes"),
+    [
+        ("cpu", 0, 128 * MIB),
+        ("cpu", 32 * MIB, 128 * MIB),
+        ("cpu", 480 * MIB, 1920 * MIB),
+        ("cpu", 33 * MIB + 1, 132 * MIB + 32768),
+        ("cuda", 50 * MIB, 1024 * MIB),
+        ("cuda", 300 * MIB, 1200 * MIB),
+    ],
+)
+def test_an_array_is_four_caches_or_the_floor(
+    kind: Any, cache_bytes: int, array_bytes: int, cpu_device: CpuDevice
+) -> None:
+    cpu_device.info = dataclasses.replace(cpu_device.info, kind=kind)
+    cpu_device.cache_bytes = cache_bytes
+    assert roof_memory._array_bytes(cpu_device) == array_bytes
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_array_size_is_reported(pattern: str, small: CpuDevice) -> None:
+    measurement = Measurement((1,), (), (0,), (), 1, steady=True, cut_short=False)
+    (metric,) = opened(pattern, small).metrics(measurement)
+    assert (metric.name, metric.value, metric.unit) == ("array_bytes", MIB, "B")
+
+
+def test_arrays_that_do_not_fit_are_unsupported(small: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small, "free_bytes", lambda: 2 * MIB)
+    assert opened("copy", small).check().ok
+    with pytest.raises(Unsupported, match=r"3 arrays of 1\.00 MiB do not fit in the 2\.00 MiB free"):
+        opened("triad", small)
+
+
+def test_host_memory_of_a_gpu_s_machine_is_on_the_cpu(small: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roof_memory, "_CUDA_FLOOR_BYTES", 2 * MIB)
+    monkeypatch.setattr(small, "free_bytes", lambda: 0)  # of the GPU, so it does not matter
+    small.info = dataclasses.replace(small.info, kind="cuda")
+    small.torch_device = "no such device"
+    case = opened("copy@where=host", small)
+    assert case.check().ok
+    assert case.work.bytes_moved == 2 * 2 * MIB
+
+
+# ---------------------------------------------------------------- checks and mutations
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_passes_its_own_check(pattern: str, small: CpuDevice) -> None:
+    case = opened(pattern, small)
+    assert case.check().ok
+    assert case.check().ok
+    case.close()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_inputs_are_random(pattern: str, small: CpuDevice) -> None:
+    case = opened(pattern, small)
+    inputs = [case._x_RC] if pattern == "read" else [case._b_N] if pattern == "copy" else [case._b_N, case._c_N]
+    for values in inputs:
+        assert values.unique().numel() > 0.9 * values.numel()
+    if pattern == "triad":
+        assert not torch.equal(*inputs)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_launch_that_does_nothing_fails(pattern: str, small: CpuDevice) -> None:
+    case = opened(pattern, small)
+    assert case.check().ok
+    case.launch = lambda: None
+    assert not case.check().ok
+
+
+@pytest.mark.parametrize("position", [0, 77_777, -1])
+def test_one_byte_read_wrongly_fails(position: int, small: CpuDevice) -> None:
+    case = opened("read", small)
+    assert case.check().ok
+    case._x_RC.view(torch.uint8).view(-1)[position] ^= 1
+    assert not case.check().ok
+
+
+def test_a_row_read_twice_in_place_of_another_fails(small: CpuDevice) -> None:
+    case = opened("read", small)
+    assert not tampered(case, lambda: case._sum_R[3].copy_(case._sum_R[2])).check().ok
+
+
+@pytest.mark.parametrize("pattern", ["copy", "triad"])
+@pytest.mark.parametrize("part", [slice(0, 1), slice(1000, 1016), slice(-1, None)])
+def test_a_wrong_head_block_or_tail_fails(pattern: str, part: slice, small: CpuDevice) -> None:
+    case = opened(pattern, small)
+    assert not tampered(case, lambda: case._a_N[part].add_(0.001)).check().ok
+
+
+@pytest.mark.parametrize("pattern", ["copy", "triad"])
+def test_a_tail_not_written_fails(pattern: str, small: CpuDevice) -> None:
+    case = opened(pattern, small)
+    assert not tampered(case, lambda: case._a_N[-1:].fill_(math.nan)).check().ok
+
+
+def test_a_triad_computed_in_bf16_fails(small: CpuDevice) -> None:
+    case = opened("triad", small)
+    assert not tampered(case, lambda: case._a_N.copy_(case._b_N.bfloat16() + 3 * case._c_N.bfloat16())).check().ok
+
+
+def test_importing_the_kernel_imports_neither_torch_nor_numpy() -> None:
+    code = "import sys, kernels.roof_memory; print({'torch', 'numpy', 'scipy'} & set(sys.modules) or 'none')"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "none"
+
+
+# ---------------------------------------------------------------- on a GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_passes_on_a_gpu_and_a_wrong_block_fails(pattern: str, cuda_device: Device) -> None:
+    case = opened(pattern, cuda_device)
+    assert case.work.bytes_moved == case.arrays << 30
+    assert case.check().ok
+    out = case._sum_R if pattern == "read" else case._a_N
+    assert out.is_cuda
+    assert not tampered(case, out[-16:].zero_).check().ok
+    case.close()
+
+
+@pytest.mark.gpu
+def test_host_memory_is_read_where_the_device_is_a_gpu(cuda_device: Device) -> None:
+    case = opened("read@where=host", cuda_device)
+    assert not case._x_RC.is_cuda
+    assert case.check().ok
+    case.close()
