@@ -67,12 +67,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Metric:
-    """A further figure beside the headline."""
+    """A further figure beside the headline; ``better`` is None where it only describes."""
 
     name: str
     value: float
     unit: str
-    better: Better
+    better: Better | None = None
 
 
 @dataclass(frozen=True)

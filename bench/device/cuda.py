@@ -36,29 +36,33 @@ class CudaDevice:
         self._begin = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
         self._pending: list[tuple[str, Any]] = []
+        self._spare: list[Any] = []  # events to use again: making one costs more than recording it
         self._marks: list[Mark] = []
         self._flush: torch.Tensor | None = None
 
     now_ns = staticmethod(time.monotonic_ns)
 
     def start(self) -> None:
-        # A mark left by an untimed launch (a check) belongs to no sample.
-        self._pending.clear()
+        self._forget_pending()  # marks left by an untimed launch (a check) belong to no sample
         self._begin.record()
 
     def stop(self) -> int:
         self._end.record()
         self._end.synchronize()
         self._marks = [Mark(name, _elapsed_ns(self._begin, event)) for name, event in self._pending]
-        self._pending.clear()
+        self._forget_pending()
         return _elapsed_ns(self._begin, self._end)
 
     def mark(self, name: str) -> None:
         if self._torch.cuda.is_current_stream_capturing():
             return  # an event inside a graph cannot be read; the graph's launches have no marks
-        event = self._torch.cuda.Event(enable_timing=True)
+        event = self._spare.pop() if self._spare else self._torch.cuda.Event(enable_timing=True)
         event.record()
         self._pending.append((name, event))
+
+    def _forget_pending(self) -> None:
+        self._spare += [event for _, event in self._pending]
+        self._pending.clear()
 
     def take_marks(self) -> list[Mark]:
         marks, self._marks = self._marks, []

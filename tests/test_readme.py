@@ -1,0 +1,87 @@
+"""Every command of the README, run as a newcomer would: on a clone, in new environments, in the README's order."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line.partition("#")[0].strip()
+    for block in re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    for line in block.splitlines()
+    if line.strip()
+]
+
+# The suites run with fewer replicates here: the commands are under test, not the machine.
+HERE = {
+    "make bench": "make bench",
+    "make test": None,  # what is running
+    "pip install -c constraints.txt .": "pip/bin/python -m pip install -q -c constraints.txt .",
+    "vnbench run quick": "pip/bin/vnbench run --replicates 1 --budget 120s quick",
+    "python3 -m bench run quick": ".venv/bin/python -m bench run --replicates 1 quick",
+    "vnbench list": "pip/bin/vnbench list",
+    "vnbench info": "pip/bin/vnbench info",
+    "vnbench run --dry-run standard": "pip/bin/vnbench run --dry-run standard",
+    "vnbench run 'matmul/fp32/1024' --replicates 3": "pip/bin/vnbench run 'matmul/fp32/1024' --replicates 3",
+    "vnbench show results/reference": "pip/bin/vnbench show results/reference",
+}
+
+
+def test_every_command_of_the_readme_is_run_here() -> None:
+    assert list(HERE) == COMMANDS
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that git tracks, or would, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("clone")
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        names = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout: what belongs to a clone is not known")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    subprocess.run([sys.executable, "-m", "venv", folder / "pip"], check=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_commands_work_one_after_the_other(clone: Path) -> None:
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    for shown, command in HERE.items():
+        if command is None:
+            continue
+        ended = subprocess.run(
+            command, shell=True, cwd=clone, env=variables, capture_output=True, text=True, timeout=900, check=False
+        )
+        assert ended.returncode == 0, f"{shown}: exit {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        assert "Traceback" not in ended.stderr
+    assert list((clone / "results" / "runs").rglob("*.parquet"))
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    """The pandas example, on the reference results in the place of runs."""
+    (tmp_path / "results").mkdir()
+    shutil.copytree(ROOT / "results" / "reference", tmp_path / "results" / "runs")
+    for code in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        ended = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert "matmul/fp32/1024" in ended.stdout
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
