@@ -10,8 +10,10 @@ from bench.device.base import Device
 from bench.kernel import Kernel
 from bench.spec import axis, option
 from bench.types import DeviceKind
-from kernels import _gemm
-from kernels._gemm import BACKENDS, DTYPES, PROBE, SHAPE_HINT, Gemm, Shape
+from kernels import _gemm_product
+from kernels._gemm import DTYPES, PROBE, SHAPE_HINT, Shape
+from kernels._gemm_backends import BACKENDS
+from kernels._gemm_case import Gemm
 
 _SQUARES = (1024, 2048, 4096, 8192)
 _MODEL_SHAPES = (
@@ -60,7 +62,7 @@ class Matmul(Kernel[MatmulParams]):
         return dataclasses.replace(params, shape=PROBE) if params.shape.flops > PROBE.flops else None
 
     def memory_bytes(self, params: MatmulParams) -> int:
-        return _gemm.memory_bytes(params.dtype, params.shape)
+        return _gemm_product.memory_bytes(params.dtype, params.shape)
 
 
 KERNEL = Matmul()

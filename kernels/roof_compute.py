@@ -14,8 +14,9 @@ from bench.errors import UsageError
 from bench.kernel import Kernel
 from bench.spec import axis, option
 from bench.types import Measurement, Metric
-from kernels import _gemm
-from kernels._gemm import DTYPES, PROBE, SHAPE_HINT, Gemm, Shape
+from kernels import _gemm_product
+from kernels._gemm import DTYPES, PROBE, SHAPE_HINT, Shape
+from kernels._gemm_case import Gemm
 
 # From what two cores finish in milliseconds to what fills a large GPU. The last three are the best shapes published
 # for A100, H100 and B200 (Bekman, Machine Learning Engineering, "Maximum Achievable Matmul FLOPS", there m x n x k).
@@ -45,7 +46,7 @@ class RoofCase(Gemm):
 
     def metrics(self, measurement: Measurement) -> list[Metric]:
         sizes = dataclasses.asdict(self._shape)
-        return [Metric(f"shape_{axis_name}", size, "1", "higher") for axis_name, size in sizes.items()]
+        return [Metric(f"shape_{axis_name}", size, "1") for axis_name, size in sizes.items()]
 
 
 class RoofCompute(Kernel[RoofComputeParams]):
@@ -73,7 +74,7 @@ class RoofCompute(Kernel[RoofComputeParams]):
     def memory_bytes(self, params: RoofComputeParams) -> int:
         """Of the smallest candidate, where the shape is still to be found."""
         shape = params.shape or self.candidates(params)[0].shape
-        return _gemm.memory_bytes(params.dtype, shape) if shape else 0
+        return _gemm_product.memory_bytes(params.dtype, shape) if shape else 0
 
     def candidates(self, params: RoofComputeParams) -> Sequence[RoofComputeParams]:
         """Ascending by their work, so that a slow device finds its own before the large ones."""

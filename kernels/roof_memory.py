@@ -63,7 +63,7 @@ class _Stream(Case):
         return torch.empty(self._array_bytes // 4, dtype=torch.float32, device=self._generator.device)
 
     def metrics(self, measurement: Measurement) -> list[Metric]:
-        return [Metric("array_bytes", self._array_bytes, "B", "higher")]
+        return [Metric("array_bytes", self._array_bytes, "B")]
 
 
 class Read(_Stream):

@@ -22,7 +22,7 @@ from bench.errors import Unsupported, UsageError
 from bench.measure import measure
 from bench.spec import SEED, parse_params, spec_of, workload_name
 from bench.types import Check, DeviceInfo, Policy
-from kernels import _gemm
+from kernels import _gemm, _gemm_product
 from kernels._gemm import DTYPES, Shape
 from kernels.matmul import KERNEL, MatmulParams
 from tests.conftest import prepare
@@ -361,7 +361,7 @@ def test_samples_are_held_against_fsum_and_not_only_against_a_float64_gemm(cpu_d
 @settings(deadline=None)
 @given(st.integers(1, 100_000), st.integers(0, 100))
 def test_samples_are_spread_over_the_whole_range(size: int, seed: int) -> None:
-    positions = _gemm._spread(size, seed)
+    positions = _gemm_product._spread(size, seed)
     assert positions == sorted(positions)
     assert 0 <= positions[0] <= size / 8
     assert size * 7 / 8 - 1 <= positions[-1] < size

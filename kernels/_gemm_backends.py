@@ -1,0 +1,154 @@
+"""The libraries that compute a matrix product, what they refuse, and their switch between fp32 and tf32."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bench.device.base import Device
+from bench.errors import Unsupported
+from kernels._gemm import Shape, tolerance
+from kernels._gemm_product import Product
+
+_CUBLAS_REFUSALS = ("NOT_SUPPORTED", "ARCH_MISMATCH", "INVALID_VALUE")  # other statuses are failures
+_TF32_PROOF = Shape.square(512)
+
+
+def require_backend(backend: str, dtype: str, device: Device) -> None:
+    """What is known of a backend without calling it.
+
+    Raises:
+        Unsupported: it is not installed, not for this device, or has no such product.
+    """
+    on_gpu = device.info.kind == "cuda"
+    if backend == "numpy":
+        if on_gpu:
+            raise Unsupported("numpy computes on the CPU only")
+        if dtype not in ("fp64", "fp32"):
+            raise Unsupported(f"numpy has no BLAS product for {dtype}")
+    if backend == "cupy":
+        if not on_gpu:
+            raise Unsupported("cupy computes on NVIDIA GPUs only")
+        if dtype == "int8":
+            raise Unsupported("cupy returns an int8 product modulo 256")
+        try:
+            import cupy  # noqa: F401
+        except ImportError as error:
+            raise Unsupported(str(error)) from error
+
+
+def _on_torch(dtype: str, product: Product) -> Callable[[], object]:
+    import torch
+
+    a_MK, b_KN, out_MN = product.a_MK, product.b_KN, product.out_MN
+    if dtype == "int8":
+        return functools.partial(torch._int_mm, a_MK, b_KN, out=out_MN)
+    if dtype == "fp8-e4m3":
+        one = torch.ones((), dtype=torch.float32, device=out_MN.device)
+        return functools.partial(
+            torch._scaled_mm, a_MK, b_KN, scale_a=one, scale_b=one, out_dtype=out_MN.dtype, out=out_MN
+        )
+    return functools.partial(torch.mm, a_MK, b_KN, out=out_MN)
+
+
+def _on_numpy(dtype: str, product: Product) -> Callable[[], object]:
+    import numpy as np
+
+    a_MK, b_KN, out_MN = (tensor.numpy() for tensor in (product.a_MK, product.b_KN, product.out_MN))
+    return functools.partial(np.matmul, a_MK, b_KN, out=out_MN)
+
+
+def _on_cupy(dtype: str, product: Product) -> Callable[[], object]:
+    import cupy
+    import torch
+
+    try:
+        a_MK, b_KN, out_MN = (cupy.from_dlpack(tensor) for tensor in (product.a_MK, product.b_KN, product.out_MN))
+    except (BufferError, TypeError) as error:  # a dtype that cupy does not know
+        raise Unsupported(f"cupy: {error}") from error
+
+    def launch() -> None:
+        # On torch's stream, or its events would not see the work.
+        with _cupy_stream(torch.cuda.current_stream().cuda_stream):
+            cupy.dot(a_MK, b_KN, out=out_MN)
+
+    return launch
+
+
+@functools.cache
+def _cupy_stream(pointer: int) -> Any:
+    import cupy
+
+    with warnings.catch_warnings():
+        # CuPy 14 prefers Stream.from_external; CuPy 13 does not have it, nor older streams of torch its protocol.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return cupy.cuda.ExternalStream(pointer)
+
+
+_BACKENDS = {"torch": _on_torch, "numpy": _on_numpy, "cupy": _on_cupy}
+BACKENDS = tuple(_BACKENDS)
+
+
+def tried(backend: str, dtype: str, product: Product) -> Callable[[], object]:
+    """The launch, performed once, since libraries refuse a dtype or a shape only when called.
+
+    Raises:
+        Unsupported: the library refused. Lack of memory and faults of the device stay what they are.
+    """
+    import torch
+
+    try:
+        enqueue = _BACKENDS[backend](dtype, product)
+        enqueue()
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except (RuntimeError, ValueError) as error:
+        words = str(error)
+        if "CUBLAS_STATUS" in words and not any(status in words for status in _CUBLAS_REFUSALS):
+            raise
+        raise Unsupported(words.strip().partition("\n")[0]) from error
+    return enqueue
+
+
+@contextlib.contextmanager
+def float32_precision(backend: str, dtype: str) -> Iterator[None]:
+    """Let the library multiply float32 as tf32 for tf32 only, and put its setting back afterwards."""
+    if backend == "cupy":
+        from cupy._core import _routines_linalg as cupy_linalg  # cupy's only switch beside an environment variable
+
+        before = cupy_linalg.get_compute_type("float32")
+        wanted = cupy_linalg.COMPUTE_TYPE_TF32 if dtype == "tf32" else cupy_linalg.COMPUTE_TYPE_DEFAULT
+        cupy_linalg.set_compute_type("float32", wanted)
+        try:
+            yield
+        finally:
+            cupy_linalg.set_compute_type("float32", before)
+    else:
+        import torch
+
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+
+def require_tf32(backend: str, device: Device, seed: int) -> None:
+    """Run a small product with tf32 allowed.
+
+    Raises:
+        Unsupported: it is as accurate as fp32, so tf32 was not used.
+    """
+    product = Product("tf32", _TF32_PROOF, device, seed)
+    tried(backend, "tf32", product)
+    device.synchronize()
+    error, fp32 = product.error(), tolerance("fp32", _TF32_PROOF.k)
+    if error <= fp32:
+        raise Unsupported(
+            f"allowing tf32 changes nothing here: the error of a {_TF32_PROOF} product is {error:.1e}, "
+            f"within fp32's {fp32:.1e}"
+        )
