@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import gc
 import json
+import signal
 import statistics
 import sys
 import time
@@ -32,7 +33,7 @@ from bench.units import show_bytes, show_duration
 # A GEMM uses every core and vector unit, so whatever takes a share of the machine shows in it.
 CALIBRATION = {"cpu": "matmul/fp32/1024", "cuda": "matmul/fp32/4096", "fake": "matmul/fp32/64"}
 CALIBRATION_POLICY = Policy(warmup_rule="count", warmup_min_samples=3, min_samples=10, max_samples=10, max_s=0.001)
-PROBE_POLICY = Policy(warmup_rule="count", warmup_min_samples=1, min_samples=2, max_samples=2, max_s=0.001)
+PROBE_POLICY = Policy(warmup_rule="count", warmup_min_samples=1, min_samples=5, max_samples=5, max_s=0.001)
 
 
 class _WrongAnswer(Exception):
@@ -45,6 +46,8 @@ class _WrongAnswer(Exception):
 
 def main(job_path: str, events_fd: str) -> None:
     """Do the job that a file describes, telling the parent through a pipe."""
+    # Sent to a whole job, it reaches this process too; ending it is the parent's part, and no crash.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     link = WorkerLink(int(events_fd))
     try:
         job = Job.from_json(json.loads(Path(job_path).read_text()))
@@ -176,7 +179,11 @@ def _fits(workload: Workload, device: Device) -> None:
 
 
 def _probe(kernel: Kernel[Any], params: Any, device: Device) -> float | None:
-    """Try the work at a small size; its ns per operation, None where the kernel has no probe.
+    """Try the work at a small size.
+
+    Returns:
+        Its ns per operation; None where the kernel has no probe, or where arithmetic is not what it is measured by: a
+        small model spends its time on calls, which says nothing about a large one.
 
     Raises:
         Unsupported: the library refuses, in its own words.
@@ -187,8 +194,9 @@ def _probe(kernel: Kernel[Any], params: Any, device: Device) -> float | None:
     try:
         with contextlib.closing(kernel.prepare(small, device, SEED)) as case:
             _checked(case)
-            elapsed_ns = min(measure(case, device, PROBE_POLICY).elapsed_ns)
-            return elapsed_ns / case.work.flops if case.work.flops else None
+            if not case.work.flops or case.work.unit not in ("FLOP/s", "OP/s"):
+                return None
+            return min(measure(case, device, PROBE_POLICY).elapsed_ns) / case.work.flops
     except (RuntimeError, NotImplementedError, ImportError) as error:
         if _is_out_of_memory(error):
             raise

@@ -1,0 +1,275 @@
+"""What ``_llama`` computes, again in float64, and the comparison of the two.
+
+A forward is checked link by link. The traced run keeps the residual stream x between the half-layers; every half-layer
+is then recomputed in float64 from the x that it got, and so are the logits from the last one. Links are held apart
+because errors add up along a chain: after thirty layers of bf16 they are of the size that one wrong head would make.
+Here each link has the rounding of that link alone to hide behind, at any depth, and together the links are the model.
+
+The reference shares no arithmetic with the model: separate projections, one head at a time, angles by ``cos`` and
+``sin``, a mask instead of a cache for the tokens of the run.
+
+Of a model above ``_SMALL_PARAMETERS`` a check takes one layer and a sample of the logits; of a long run a sample of its
+positions, the first and the last among them; of a batch a sample of its sequences. Each check draws anew.
+Letters as in ``_llama``; R of the T tokens are sampled, C of the V logits; P = E/2 pairs of a head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from typing import TYPE_CHECKING
+
+from bench.types import Check
+from kernels._llama import SCORE_SPREAD, KvCache, Layer, Llama, Shape, Trace, rope_frequencies
+
+if TYPE_CHECKING:
+    import torch
+
+_SMALL_PARAMETERS = 200_000_000
+_SEQUENCES = 2
+_POSITIONS = 64
+_LOGITS = 4096
+
+# Tolerance: c·u of the size of what was added, u the unit roundoff of the dtype. Roundings are taken as independent and
+# of mean zero, so R of them in a row make an error of u·sqrt(R) with overwhelming probability (Higham and Mary 2019,
+# "A new approach to probabilistic rounding error analysis", theorem 2.4, where c is their lambda).
+_C = 4.0
+_UNIT_ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "float32": 2.0**-24}
+
+
+def memory_bytes(shape: Shape, batch: int, tokens: int, slots: int, item_bytes: int) -> int:
+    """At most: weights and cache of a model, and a check's run and comparison over all ``slots`` positions.
+
+    ``tokens`` are those of one forward.
+    """
+    small = shape.parameters <= _SMALL_PARAMETERS
+    table = shape.vocabulary * shape.width
+    points = 2 * shape.layers + 1 if small else 5
+    kv_slot = 2 * shape.layers * shape.kv_heads * shape.head_width
+    weights = shape.streamed_parameters + 2 * table  # a CPU keeps a tied head twice, and a copy while packing it
+    traced = 2 * batch * slots * points * shape.width
+    forward = batch * (tokens * (8 * shape.width + 3 * shape.mlp_width) + 2 * shape.vocabulary)
+    if item_bytes == 4:  # a GPU has no fused attention for grouped heads in fp32: whole matrices of scores
+        forward += 3 * batch * shape.heads * tokens * slots
+    float64 = 2 * shape.layer_matrix_parameters + (table if small else _LOGITS * shape.width)
+    float64 += slots * (points * shape.width + kv_slot // shape.layers) + 2 * _POSITIONS * (slots + shape.vocabulary)
+    return (weights + batch * slots * kv_slot + traced) * item_bytes + 4 * forward + 8 * float64
+
+
+class Reference:
+    def __init__(self, model: Llama, seed: int) -> None:
+        self._shape = model.shape
+        self._layers: tuple[Layer, ...] = tuple(model.layers)
+        self._embedding_VD = model.embedding_VD
+        self._norm_D = model.norm_D
+        self._head = model.head
+        self._small = model.shape.parameters <= _SMALL_PARAMETERS
+        self._random = random.Random(seed)
+        dtype = str(model.dtype).removeprefix("torch.")
+        self._unit_roundoff = _UNIT_ROUNDOFF[dtype]
+        # Sums of K products are accumulated in fp32: K roundings of that, in proportion to the dtype's own.
+        self._per_product = (_UNIT_ROUNDOFF["float32"] / self._unit_roundoff) ** 2
+
+    def new_trace(self) -> Trace:
+        """Empty, with the points that this check wants: a small model's all, else the ends and one layer's."""
+        layers = range(len(self._layers)) if self._small else [self._random.randrange(len(self._layers))]
+        points = {0, 2 * len(self._layers)} | {2 * layer + step for layer in layers for step in range(3)}
+        return {point: [] for point in sorted(points)}
+
+    def check(
+        self,
+        trace: Trace,
+        tokens_BT: torch.Tensor,
+        start: int,
+        cache: KvCache,
+        logits_BV: torch.Tensor,
+        chosen_BT: torch.Tensor | None = None,
+    ) -> Check:
+        """Hold a traced run against float64.
+
+        Args:
+            tokens_BT: what went in, at positions ``start``, ``start + 1``, …
+            cache: of which the positions before ``start`` were given.
+            logits_BV: what came out at the last position.
+            chosen_BT: the tokens that the model says have the largest logits after each of ``tokens_BT``.
+        """
+        import torch
+
+        x_BTD = {point: torch.cat(parts, dim=1) for point, parts in trace.items()}
+        errors = [(0.0 if logits_BV.isfinite().all() else math.inf, "logits")]
+        for sequence in self._random.sample(range(len(tokens_BT)), min(_SEQUENCES, len(tokens_BT))):
+            x_TD = {point: x[sequence].double() for point, x in x_BTD.items()}
+            embedded_TD = self._embedding_VD[tokens_BT[sequence]].double()
+            errors.append((0.0 if x_TD[0].equal(embedded_TD) else math.inf, "embedding"))
+            rows_R = self._rows(tokens_BT.shape[1], tokens_BT.device)
+            for index in range(len(self._layers)):
+                if 2 * index + 1 in x_TD:
+                    kv_GSE = [kv_BGSE[sequence].double() for kv_BGSE in cache[index]]
+                    errors += self._layer_errors(index, x_TD, rows_R, start, *kv_GSE)
+            chosen_R = None if chosen_BT is None else chosen_BT[sequence, rows_R]
+            last_RD = x_TD[2 * len(self._layers)][rows_R]
+            errors += self._logit_errors(last_RD, logits_BV[sequence], chosen_R)
+        # A NaN is no number to be found by max.
+        error, place = max((math.inf if math.isnan(error) else error, place) for error, place in errors)
+        return Check(error, _C * self._unit_roundoff, _sha256(logits_BV), f"largest in {place}")
+
+    def _rows(self, tokens: int, device: torch.device) -> torch.Tensor:
+        import torch
+
+        sampled = {0, tokens - 1, *self._random.sample(range(tokens), min(_POSITIONS, tokens))}
+        return torch.tensor(sorted(sampled), device=device)
+
+    def _layer_errors(
+        self,
+        index: int,
+        x_TD: dict[int, torch.Tensor],
+        rows_R: torch.Tensor,
+        start: int,
+        k_GSE: torch.Tensor,
+        v_GSE: torch.Tensor,
+    ) -> list[tuple[float, str]]:
+        """Of one layer: the keys and values it left in the cache, what attention added, what the MLP added."""
+        import torch
+
+        layer = self._layers[index]
+        before_RD, middle_RD, after_RD = (x_TD[2 * index + step][rows_R] for step in range(3))
+        normed_TD = self._normed(x_TD[2 * index], layer.attention_norm)
+        end = start + len(normed_TD)
+        frequencies_P = torch.tensor(rope_frequencies(self._shape), dtype=torch.float64, device=x_TD[0].device)
+        angles_TP = torch.outer(torch.arange(start, end, device=x_TD[0].device), frequencies_P)
+        exact_k_GTE, exact_v_GTE = self._keys_values(layer, normed_TD, angles_TP)
+        new_R = start + rows_R
+        k_errors = _error(k_GSE[:, new_R], 0.0, exact_k_GTE[:, rows_R], 3 + self._per_product * self._shape.width)
+        v_errors = _error(v_GSE[:, new_R], 0.0, exact_v_GTE[:, rows_R], 2 + self._per_product * self._shape.width)
+        exact_k_GSE = torch.cat([k_GSE[:, :start], exact_k_GTE], dim=1)
+        exact_v_GSE = torch.cat([v_GSE[:, :start], exact_v_GTE], dim=1)
+        attended_RD = self._attention(layer, normed_TD[rows_R], angles_TP[rows_R], new_R, exact_k_GSE, exact_v_GSE)
+        return [
+            (k_errors, f"keys of layer {index}"),
+            (v_errors, f"values of layer {index}"),
+            (_error(middle_RD, before_RD, attended_RD, self._attention_roundings(end)), f"attention of layer {index}"),
+            (_error(after_RD, middle_RD, self._mlp(layer, middle_RD), self._mlp_roundings()), f"MLP of layer {index}"),
+        ]
+
+    def _keys_values(
+        self, layer: Layer, normed_TD: torch.Tensor, angles_TP: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        _, w_k, w_v = layer.qkv.dense().double().split(self._qkv_rows())
+        k_GTE = torch.stack([_rotated(normed_TD @ w.T, angles_TP) for w in w_k.chunk(self._shape.kv_heads)])
+        v_GTE = torch.stack([normed_TD @ w.T for w in w_v.chunk(self._shape.kv_heads)])
+        return k_GTE, v_GTE
+
+    def _attention(
+        self,
+        layer: Layer,
+        normed_RD: torch.Tensor,
+        angles_RP: torch.Tensor,
+        positions_R: torch.Tensor,
+        k_GSE: torch.Tensor,
+        v_GSE: torch.Tensor,
+    ) -> torch.Tensor:
+        """What attention adds to x at these positions."""
+        import torch
+
+        w_q, _, _ = layer.qkv.dense().double().split(self._qkv_rows())
+        hidden_RS = torch.arange(k_GSE.shape[1], device=k_GSE.device) > positions_R[:, None]
+        heads_RE = []
+        for head, w in enumerate(w_q.chunk(self._shape.heads)):
+            kv = head // (self._shape.heads // self._shape.kv_heads)
+            q_RE = _rotated(normed_RD @ w.T, angles_RP)
+            scores_RS = q_RE @ k_GSE[kv].T / math.sqrt(self._shape.head_width)
+            heads_RE.append(scores_RS.masked_fill(hidden_RS, -math.inf).softmax(dim=-1) @ v_GSE[kv])
+        return torch.cat(heads_RE, dim=-1) @ layer.out.dense().double().T
+
+    def _qkv_rows(self) -> list[int]:
+        return [heads * self._shape.head_width for heads in (self._shape.heads, *[self._shape.kv_heads] * 2)]
+
+    def _mlp(self, layer: Layer, x_RD: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        w_gate, w_up = layer.gate_up.dense().double().chunk(2)
+        normed_RD = self._normed(x_RD, layer.mlp_norm)
+        gate_RF = normed_RD @ w_gate.T
+        hidden_RF = gate_RF * torch.sigmoid(gate_RF) * (normed_RD @ w_up.T)
+        return hidden_RF @ layer.down.dense().double().T
+
+    def _normed(self, x: torch.Tensor, weight_D: torch.Tensor) -> torch.Tensor:
+        mean_square = x.square().mean(dim=-1, keepdim=True)
+        normed: torch.Tensor = x / (mean_square + self._shape.norm_eps).sqrt() * weight_D.double()
+        return normed
+
+    def _logit_errors(
+        self, x_RD: torch.Tensor, logits_V: torch.Tensor, chosen_R: torch.Tensor | None
+    ) -> list[tuple[float, str]]:
+        """The logits at the last row against float64; and how far any token lies above the chosen ones."""
+        import torch
+
+        vocabulary = len(logits_V)
+        wanted = range(vocabulary) if self._small else sorted(self._random.sample(range(vocabulary), _LOGITS))
+        wanted_C = torch.tensor(wanted, device=x_RD.device)
+        if chosen_R is None:
+            x_RD = x_RD[-1:]
+        else:
+            wanted_C = torch.cat([wanted_C, chosen_R])
+        exact_RC = self._normed(x_RD, self._norm_D) @ self._head.dense()[wanted_C].double().T
+        roundings = 2 + self._per_product * self._shape.width
+        errors = [(_error(logits_V[wanted_C].double(), 0.0, exact_RC[-1], roundings), "logits")]
+        if chosen_R is not None:
+            chosen_R1 = exact_RC[:, -len(chosen_R) :].diagonal()[:, None]
+            # Both logits of a pair carry an error, so the wrong one may win by twice that.
+            excess_RC = (exact_RC - chosen_R1).clamp(min=0) / 2
+            scale_RC = exact_RC.abs() + math.sqrt(roundings) * _size(exact_RC)
+            errors.append(((excess_RC / scale_RC).max().item(), "chosen tokens"))
+            if logits_V[chosen_R[-1]] != logits_V.max():  # several may share the largest
+                errors.append((math.inf, "last chosen token"))
+        return errors
+
+    def _attention_roundings(self, positions: int) -> float:
+        """Roundings between x and what attention adds to it.
+
+        A query's or key's relative error moves the scores by their spread, and the probabilities with them; each sees
+        norm, projection and rotation: 2 · 3 · spread². The probabilities are rounded once, values twice (norm,
+        projection), the heads' output and its projection once each.
+        """
+        shape = self._shape
+        products = (2 * SCORE_SPREAD**2 + 1) * shape.width + positions + shape.heads * shape.head_width
+        products += 2 * SCORE_SPREAD**2 * shape.head_width
+        return 6 * SCORE_SPREAD**2 + 5 + self._per_product * products
+
+    def _mlp_roundings(self) -> float:
+        """Roundings between x and what the MLP adds: norm (felt by gate and up), gate, up, silu, product, down."""
+        return 7 + self._per_product * (2 * self._shape.width + self._shape.mlp_width)
+
+
+def _rotated(x_RE: torch.Tensor, angles_RP: torch.Tensor) -> torch.Tensor:
+    """Each pair of neighbours as a point in the plane, turned by its angle."""
+    import torch
+
+    cos, sin = angles_RP.cos(), angles_RP.sin()
+    even, odd = x_RE[:, 0::2], x_RE[:, 1::2]
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+
+
+def _error(after: torch.Tensor, before: torch.Tensor | float, update: torch.Tensor, roundings: float) -> float:
+    """The largest deviation of an element from ``before + update``, relative to what rounding may leave there.
+
+    The addition rounds the sum once; the update carries ``roundings`` of its size before.
+    """
+    exact = before + update
+    error: float = ((after - exact).abs() / (exact.abs() + math.sqrt(roundings) * _size(update))).max().item()
+    return error
+
+
+def _size(rows: torch.Tensor) -> torch.Tensor:
+    """Of each element, and no less than is usual in its row: what a sum went through on its way to a small result."""
+    square = rows.square()
+    return (square + square.mean(dim=-1, keepdim=True)).sqrt()
+
+
+def _sha256(tensor: torch.Tensor) -> str:
+    import torch
+
+    return hashlib.sha256(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
