@@ -11,6 +11,7 @@ from typing import Any
 from bench import environment, fitness, peaks, store
 from bench.device import select
 from bench.errors import UnreadableResult
+from bench.summary import summarize
 from bench.telemetry import host
 from bench.types import DeviceInfo
 
@@ -84,18 +85,16 @@ def _measured(devices: tuple[DeviceInfo, ...], out: Path) -> list[RoofValue]:
     """The roofs of the latest result that has some for these devices."""
     for path in sorted((out / "runs").rglob("*.parquet"), key=lambda path: path.name, reverse=True):
         try:
-            _, rows = store.read(path)
+            plan, rows = store.read(path)
         except UnreadableResult:
             continue
-        found = {
-            (device.label, row["workload"]): RoofValue(
-                device.label, row["workload"], row["value"], row["unit"], f"measured {row['started_at']:%Y-%m-%d %H:%M}"
-            )
-            for row in rows
-            for device in devices
-            if row["kernel"].startswith("roof/") and row["status"] == "ok"
-            if (row["device_name"], row["device_uuid"], row["device"]) == (device.name, device.uuid, device.kind)
-        }
+        then = {(device.label, device.name, device.uuid) for device in plan.devices}
+        here = {device.label for device in devices if (device.label, device.name, device.uuid) in then}
+        found = [
+            RoofValue(one.device, one.workload, one.value, one.unit, f"measured {plan.started_at[:16]}Z")
+            for one in summarize(rows)
+            if one.is_roof and one.device in here and one.value is not None and one.unit is not None
+        ]
         if found:
-            return list(found.values())
+            return found
     return []

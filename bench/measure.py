@@ -7,8 +7,8 @@ Nothing between ``start`` and ``stop`` belongs to the harness but the call of th
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
-import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -29,9 +29,10 @@ def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None 
         Samples in the order they were taken, in ns per launch.
     """
     with _no_garbage_collection():
-        warmup_ns, steady = _warm_up(case, device, policy, deadline_ns)
-        launches = 1 if case.resets else launches_per_sample(statistics.median(warmup_ns), device.min_sample_ns)
-        sampled = _sample(case, device, policy, launches, deadline_ns)
+        launches = _launches_per_sample(case, device)
+        take = functools.partial(_take_sample, case, device, device.repeat(case.launch, launches), launches)
+        warmup_ns, steady = _warm_up(take, device, policy, deadline_ns)
+        sampled = _sample(take, device, policy, deadline_ns)
     limit = stats.far_out_limit(sampled.elapsed_ns)
     return Measurement(
         elapsed_ns=tuple(sampled.elapsed_ns),
@@ -51,36 +52,45 @@ class _Sampled:
     cut_short: bool = False
 
 
-def _warm_up(case: Case, device: Device, policy: Policy, deadline_ns: int | None) -> tuple[list[int], bool]:
-    """Single launches until they are steady. Returns their times and whether a steady state was seen."""
+def _launches_per_sample(case: Case, device: Device) -> int:
+    """How many launches the device's timer needs in a sample, from a few single ones: the first of all is slow."""
+    if case.resets or not device.min_sample_ns:
+        return 1
+    take_one = functools.partial(_take_sample, case, device, device.repeat(case.launch, 1), 1)
+    return launches_per_sample(min(take_one() for _ in range(3)), device.min_sample_ns)
+
+
+def _warm_up(
+    take: Callable[[], int], device: Device, policy: Policy, deadline_ns: int | None
+) -> tuple[list[int], bool]:
+    """Samples until they are steady. Returns their times and whether a steady state was seen."""
     is_steady = WARMUP_RULES[policy.warmup_rule]
-    launch = device.repeat(case.launch, 1)
-    end_ns = device.now_ns() + round(policy.warmup_max_s * 1e9)
+    began_ns = device.now_ns()
+    least_ns, end_ns = (began_ns + round(s * 1e9) for s in (policy.warmup_min_s, policy.warmup_max_s))
     if deadline_ns is not None:
         end_ns = min(end_ns, deadline_ns)
     warmup_ns: list[int] = []
-    look_at = policy.warmup_min_samples
+    look_at, most = policy.warmup_min_samples, policy.warmup_max_samples
     while True:
-        warmup_ns.append(_time_one(case, device, launch))
-        if len(warmup_ns) >= look_at:
-            if is_steady(warmup_ns):
+        warmup_ns.append(take())
+        now_ns = device.now_ns()
+        if now_ns < least_ns:
+            most = len(warmup_ns) + policy.warmup_max_samples
+        elif len(warmup_ns) >= look_at:
+            if is_steady(warmup_ns[-policy.warmup_max_samples :]):
                 return warmup_ns, True
-            look_at = next_look(len(warmup_ns))
-        if len(warmup_ns) >= policy.warmup_max_samples or device.now_ns() >= end_ns:
+            look_at = next_look(len(warmup_ns), policy.warmup_max_samples)
+        if len(warmup_ns) >= most or now_ns >= end_ns:
             return warmup_ns, False
 
 
-def _sample(case: Case, device: Device, policy: Policy, launches: int, deadline_ns: int | None) -> _Sampled:
-    block = device.repeat(case.launch, launches)
-    if launches > 1:
-        block()  # a captured graph is uploaded on its first replay
-        device.synchronize()
+def _sample(take: Callable[[], int], device: Device, policy: Policy, deadline_ns: int | None) -> _Sampled:
     sampled = _Sampled([], [])
     elapsed_ns, marks = sampled.elapsed_ns, sampled.marks
+    device.take_marks()  # those of the warm-up
     began_ns = device.now_ns()
     while True:
-        sample_ns = _time_one(case, device, block)
-        elapsed_ns.append(sample_ns if launches == 1 else round(sample_ns / launches))
+        elapsed_ns.append(take())
         marks.extend(device.take_marks())
         now_ns = device.now_ns()
         if sampled_enough(policy, len(elapsed_ns), now_ns - began_ns):
@@ -90,12 +100,14 @@ def _sample(case: Case, device: Device, policy: Policy, launches: int, deadline_
             return sampled
 
 
-def _time_one(case: Case, device: Device, block: Callable[[], None]) -> int:
+def _take_sample(case: Case, device: Device, block: Callable[[], None], launches: int) -> int:
+    """The time of one sample, per launch."""
     if case.resets:
         case.reset()
     device.start()
     block()
-    return device.stop()
+    sample_ns = device.stop()
+    return sample_ns if launches == 1 else round(sample_ns / launches)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,13 @@ from bench.units import show_bytes
 
 # Few samples: the search has to rank, the run will measure.
 POLICY = Policy(
-    warmup_rule="count", warmup_min_samples=2, warmup_max_samples=2, min_samples=3, max_samples=20, max_s=0.05
+    warmup_rule="count",
+    warmup_min_samples=2,
+    warmup_max_samples=2,
+    warmup_min_s=0.0,
+    min_samples=3,
+    max_samples=20,
+    max_s=0.05,
 )
 
 

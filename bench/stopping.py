@@ -36,12 +36,12 @@ def count(warmup_ns: Sequence[int]) -> bool:
 WARMUP_RULES: dict[str, Callable[[Sequence[int]], bool]] = {"mser": mser, "count": count}
 
 
-def next_look(samples: int) -> int:
-    """The number of samples at which to ask the warm-up rule again: a quarter more.
+def next_look(samples: int, window: int) -> int:
+    """The number of samples at which to ask the warm-up rule again: a quarter more, or a quarter of its window.
 
     Asking after every sample would find a steady state by chance sooner or later, and cost time between launches.
     """
-    return samples + max(1, samples // 4)
+    return samples + max(1, min(samples, window) // 4)
 
 
 def sampled_enough(policy: Policy, samples: int, spent_ns: int) -> bool:

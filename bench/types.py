@@ -90,13 +90,16 @@ class Mark:
 class Policy:
     """Warm-up and sampling rules. All of them are hashed into ``policy_id``; nothing else is.
 
-    Warm-up runs until ``warmup_rule`` sees a steady state, or one of its limits. Sampling ends with ``max_samples``,
-    or after ``max_s`` once there are ``min_samples``: on count and time, never on an interval of its own samples.
+    Warm-up takes ``warmup_min_s`` at least, for clocks to rise, then goes on until ``warmup_rule`` sees a steady state
+    in the last ``warmup_max_samples``, or so many more were taken, or ``warmup_max_s`` are over. Sampling ends with
+    ``max_samples``, or after ``max_s`` once there are ``min_samples``: on count and time, never on an interval of its
+    own samples.
     """
 
     warmup_rule: str = "mser"
     warmup_min_samples: int = 15
     warmup_max_samples: int = 200
+    warmup_min_s: float = 0.1
     warmup_max_s: float = 5.0
     min_samples: int = 5
     max_samples: int = 1000

@@ -33,7 +33,9 @@ from bench.units import show_bytes, show_duration
 # A GEMM uses every core and vector unit, so whatever takes a share of the machine shows in it.
 CALIBRATION = {"cpu": "matmul/fp32/1024", "cuda": "matmul/fp32/4096", "fake": "matmul/fp32/64"}
 CALIBRATION_POLICY = Policy(warmup_rule="count", warmup_min_samples=3, min_samples=10, max_samples=10, max_s=0.001)
-PROBE_POLICY = Policy(warmup_rule="count", warmup_min_samples=1, min_samples=5, max_samples=5, max_s=0.001)
+PROBE_POLICY = Policy(
+    warmup_rule="count", warmup_min_samples=1, warmup_min_s=0.0, min_samples=5, max_samples=5, max_s=0.001
+)
 
 
 class _WrongAnswer(Exception):
@@ -64,7 +66,7 @@ def main(job_path: str, events_fd: str) -> None:
 
 def _search(job: Job, device: Device, link: WorkerLink) -> None:
     for index, item in enumerate(job.items):
-        link.tell("begin", item=index)
+        link.begin(index)
         try:
             winner = search.search(registry.resolve(item.workload), device, job.search_budget_s)
             link.tell("winner", item=index, **dataclasses.asdict(winner))
@@ -77,7 +79,7 @@ def _search(job: Job, device: Device, link: WorkerLink) -> None:
 
 def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
     for index, item in enumerate(job.items):
-        link.tell("begin", item=index)
+        link.begin(index)
         workload = registry.resolve(item.workload)
         reason = None
         try:
@@ -95,7 +97,7 @@ def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
     gc.collect()
     gc.freeze()  # what the libraries hold stays: looking through it costs each measurement some 90 ms
     for index, item in enumerate(job.items):
-        link.tell("begin", item=index)
+        link.begin(index)
         row = schema.blank_row(job, index, registry.resolve(item.workload), "ok") | captured.columns
         row |= {"threads": device.threads, "calibration_before_ns": before_ns, "candidate": item.candidate}
         row["validity"] += _measure_into(row, item, job, device, functools.partial(link.meet, index))

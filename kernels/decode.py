@@ -114,7 +114,7 @@ def _step_ns(measurement: Measurement) -> list[int]:
 class DecodeKernel(Kernel[DecodeParams]):
     name = "decode"
     version = 1
-    summary = "Greedy token generation with a KV cache, a Llama-architecture decoder, random weights"
+    summary = "greedy token generation with a KV cache: a Llama-architecture decoder, random weights"
     params_type = DecodeParams
     catalogue = (
         "decode/tiny/b1/ctx32",

@@ -73,7 +73,7 @@ class PrefillCase(Case):
 class PrefillKernel(Kernel[PrefillParams]):
     name = "prefill"
     version = 1
-    summary = "Prompt processing of a Llama-architecture decoder, random weights"
+    summary = "prompt processing: a Llama-architecture decoder, random weights"
     params_type = PrefillParams
     catalogue = (
         "prefill/tiny/b1/p32",

@@ -14,7 +14,8 @@ from bench.kernel import Case
 from bench.measure import measure
 from bench.types import Check, DeviceInfo, Mark, Policy, SampleFlag, Work
 
-ONCE = Policy(warmup_rule="count", warmup_min_samples=1, min_samples=1, max_samples=1)
+ONCE = Policy(warmup_rule="count", warmup_min_samples=1, warmup_min_s=0.0, min_samples=1, max_samples=1)
+EAGER = Policy(warmup_min_s=0.0)  # asks its rule as soon as there are enough samples
 LAUNCH_NS = 1_000_000
 
 
@@ -77,14 +78,14 @@ def measured(tmp_path: Path, scenario: str, policy: Policy) -> tuple[FakeDevice,
 
 
 def test_warm_up_ends_soon_where_the_clock_is_steady(tmp_path: Path) -> None:
-    _, warmup_ns, steady = measured(tmp_path, "steady", Policy())
+    _, warmup_ns, steady = measured(tmp_path, "steady", EAGER)
     assert steady
     assert len(warmup_ns) <= 18
 
 
 def test_warm_up_ends_after_the_slow_launches(tmp_path: Path) -> None:
     device = FakeDevice(DeviceInfo("fake", 0, "fake", scenario="warm-up"), tmp_path)
-    measurement = measure(ScriptedCase(device), device, Policy())
+    measurement = measure(ScriptedCase(device), device, EAGER)
     assert measurement.steady
     assert len(measurement.warmup_ns) <= 33
     assert max(measurement.elapsed_ns) <= 1_001_000
@@ -92,28 +93,47 @@ def test_warm_up_ends_after_the_slow_launches(tmp_path: Path) -> None:
 
 def test_a_ramp_is_never_steady_and_is_sampled_all_the_same(tmp_path: Path) -> None:
     device = FakeDevice(DeviceInfo("fake", 0, "fake", scenario="ramp"), tmp_path)
-    measurement = measure(ScriptedCase(device), device, Policy())
+    measurement = measure(ScriptedCase(device), device, EAGER)
     assert not measurement.steady
-    assert len(measurement.warmup_ns) == Policy().warmup_max_samples
+    assert len(measurement.warmup_ns) == EAGER.warmup_max_samples
     assert measurement.elapsed_ns
 
 
 def test_warm_up_ends_with_its_time(tmp_path: Path) -> None:
-    _, warmup_ns, steady = measured(tmp_path, "ramp", Policy(warmup_max_s=0.010))
+    _, warmup_ns, steady = measured(tmp_path, "ramp", dataclasses.replace(EAGER, warmup_max_s=0.010))
     assert not steady
     assert sum(warmup_ns[:-1]) < 10_000_000 <= sum(warmup_ns)
 
 
 def test_warm_up_by_count_is_no_longer_than_that(tmp_path: Path) -> None:
-    _, warmup_ns, steady = measured(tmp_path, "ramp", Policy(warmup_rule="count", warmup_min_samples=7))
+    policy = dataclasses.replace(EAGER, warmup_rule="count", warmup_min_samples=7)
+    _, warmup_ns, steady = measured(tmp_path, "ramp", policy)
     assert (len(warmup_ns), steady) == (7, True)
+
+
+def test_warm_up_takes_its_least_time_and_then_looks_at_the_last_samples(tmp_path: Path) -> None:
+    """A clock that rises for 50 ms: fifteen launches in its middle would look like anything."""
+    device = device_with(tmp_path, Scenario(launch_ns=100_000, first=tuple(2 - n / 500 for n in range(500))))
+    policy = Policy(warmup_min_s=0.1, warmup_max_samples=40)
+    measurement = measure(ScriptedCase(device), device, policy)
+    assert measurement.steady
+    assert sum(measurement.warmup_ns[:-1]) < 100_000_000 <= sum(measurement.warmup_ns)
+    assert set(measurement.elapsed_ns) == {100_000}
+
+
+def test_warm_up_gives_up_so_many_samples_after_its_least_time(tmp_path: Path) -> None:
+    device = device_with(tmp_path, Scenario(launch_ns=100_000, drift=0.01))
+    measurement = measure(ScriptedCase(device), device, Policy(warmup_min_s=0.01, warmup_max_samples=40))
+    samples_in_10_ms = next(n for n in range(200) if sum(measurement.warmup_ns[:n]) >= 10_000_000)
+    assert not measurement.steady
+    assert len(measurement.warmup_ns) == samples_in_10_ms + 40 - 1
 
 
 # ---------------------------------------------------------------- the end of sampling
 
 
 def test_sampling_ends_on_count(fake_device: FakeDevice) -> None:
-    policy = Policy(warmup_rule="count", max_samples=12, max_s=1000)
+    policy = Policy(warmup_rule="count", warmup_min_s=0.0, max_samples=12, max_s=1000)
     measurement = measure(ScriptedCase(fake_device), fake_device, policy)
     assert len(measurement.elapsed_ns) == 12
     assert not measurement.cut_short
@@ -121,14 +141,14 @@ def test_sampling_ends_on_count(fake_device: FakeDevice) -> None:
 
 def test_sampling_ends_on_time_and_not_before(tmp_path: Path) -> None:
     device = device_with(tmp_path, Scenario())
-    measurement = measure(ScriptedCase(device), device, Policy(warmup_rule="count", max_s=0.020))
+    measurement = measure(ScriptedCase(device), device, Policy(warmup_rule="count", warmup_min_s=0.0, max_s=0.020))
     assert len(measurement.elapsed_ns) == 20
     assert not measurement.cut_short
 
 
 def test_time_yields_to_the_least_number_of_samples(tmp_path: Path) -> None:
     device = device_with(tmp_path, Scenario())
-    policy = Policy(warmup_rule="count", min_samples=8, max_s=0.001)
+    policy = Policy(warmup_rule="count", warmup_min_s=0.0, min_samples=8, max_s=0.001)
     assert len(measure(ScriptedCase(device), device, policy).elapsed_ns) == 8
 
 
@@ -159,10 +179,9 @@ def test_short_launches_share_a_sample_and_are_stored_one_by_one(tmp_path: Path)
     measurement = measure(case, device, dataclasses.replace(ONCE, min_samples=3, max_samples=3))
     assert measurement.launches_per_sample == 4
     assert measurement.elapsed_ns == (300, 300, 300)
-    block = ["launch"] * 4
-    untimed = [*block, "synchronize"]
-    assert device.events == ["start", "launch", "stop", *untimed, *(["start", *block, "stop"] * 3)]
-    assert case.launches == 1 + 4 + 3 * 4
+    singles, block = ["start", "launch", "stop"] * 3, ["start", *["launch"] * 4, "stop"]
+    assert device.events == [*singles, *block, *(block * 3)]
+    assert case.launches == 3 + 4 + 3 * 4
 
 
 def test_a_case_that_resets_has_one_launch_a_sample(tmp_path: Path) -> None:

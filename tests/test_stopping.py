@@ -26,7 +26,7 @@ def steady_after(shape: Series, seed: int = 0) -> list[int]:
         warmup_ns = (LAUNCH_NS * (1 + NOISE * shape(rng))).astype(int).tolist()
         look = 5
         while look <= LONGEST and not mser(warmup_ns[:look]):
-            look = next_look(look)
+            look = next_look(look, 200)
         needed.append(min(look, LONGEST + 1))
     return sorted(needed)
 
@@ -92,7 +92,8 @@ def test_count_is_content_at_once() -> None:
 
 @given(st.integers(1, 10**4))
 def test_next_look_is_a_quarter_later(samples: int) -> None:
-    assert samples < next_look(samples) <= samples + max(1, samples // 4)
+    assert samples < next_look(samples, 10_000) <= samples + max(1, samples // 4)
+    assert next_look(samples, 8) <= samples + 2
 
 
 @pytest.mark.parametrize(

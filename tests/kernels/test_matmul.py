@@ -378,7 +378,7 @@ def test_tolerances_are_those_of_the_sources() -> None:
 
 
 def test_a_cold_product_flushes_before_every_sample_and_a_hot_one_never(fake_device: FakeDevice) -> None:
-    policy = Policy(warmup_rule="count", warmup_min_samples=2, min_samples=3, max_samples=3)
+    policy = Policy(warmup_rule="count", warmup_min_samples=2, warmup_min_s=0.0, min_samples=3, max_samples=3)
     measure(prepare(KERNEL, "matmul/fp32/16@cache=cold", fake_device), fake_device, policy)
     assert fake_device.events == ["flush", "start", "launch", "stop"] * 5
     fake_device.events.clear()
