@@ -26,6 +26,11 @@ class WorkerLink:
     def tell(self, event: str, **fields: Any) -> None:
         self._events.write(json.dumps({"event": event, **fields}) + "\n")
 
+    def begin(self, item: int) -> None:
+        """Tell it with the size that the log has now, so that the item's last words are not another's."""
+        sys.stdout.flush()
+        self.tell("begin", item=item, log_bytes=os.fstat(sys.stdout.fileno()).st_size)
+
     def meet(self, item: int) -> None:
         """Wait until all workers of the group are about to time this item."""
         self.tell("ready", item=item)

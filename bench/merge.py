@@ -13,12 +13,12 @@ from bench.schema import Row
 from bench.stats import geometric_mean
 from bench.types import Item, Job, Plan, Work
 
-# (kind, index, replicate): one worker's pass on one device
-PassKey = tuple[str, int, int]
 # (before, after) in ns
 Calibration = tuple[int, int]
 
 _MERGED_FLAGS = ("unfit:calibration-shift", "roof-too-low")
+# What was never measured was in no process, so loaded together with nothing.
+_NOT_LOADED = dict.fromkeys(("world_size", "rank", "concurrency_group"))
 _UTILISATION = {"roof/compute": "mfu", "roof/memory": "mbu"}
 
 
@@ -28,7 +28,7 @@ def finish(plan: Plan, rows: Iterable[Row], calibrations: Mapping[str, Calibrati
     Args:
         calibrations: by ``concurrency_group`` and rank, as ``calibration_key`` names them.
     """
-    by_key = {row_key(row): row for row in sorted(rows, key=lambda row: row["started_at"])}
+    by_key = {row_key(row): dict(row) for row in sorted(rows, key=lambda row: row["started_at"])}
     found = list(by_key.values())
     roofs = _measured_roofs(found)
     for row in found:
@@ -58,7 +58,8 @@ def _interrupted_rows(plan: Plan) -> list[Row]:
             job = Job(plan, device, items, replicate, folder="", scratch="")
             for index, item in enumerate(items):
                 row = schema.blank_row(job, index, registry.resolve(item.workload), "interrupted")
-                rows.append(row | {"reason": "the run ended before this was measured"})
+                row["reason"] = "the run ended before this was measured"
+                rows.append(row | _NOT_LOADED)
     return rows
 
 

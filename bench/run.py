@@ -101,7 +101,7 @@ def execute(
     try:
         run = _Run(folder, observer, budget_s, kept)
         try:
-            with _signals_raise():
+            with _signals_noted(run):
                 run.search()
                 run.passes()
         except Interrupted as interrupt:
@@ -175,6 +175,7 @@ class _Run:
         self.longest_pass_s = 0.0  # of those that measured anything
         self.began_s = time.monotonic()
         self.deadline_s = None if budget_s is None else self.began_s + budget_s
+        self.signum: int | None = None  # a signal to end, once it has come
         self.done = 0
         self.total = sum(
             (name, device.kind, device.index, replicate) not in self.kept
@@ -202,7 +203,7 @@ class _Run:
                     self._see_search_through([self._job(device, (Item(name),), -1, task="search") for device in asking])
 
     def _see_search_through(self, jobs: Sequence[Job]) -> None:
-        for outcome in local.run_group(jobs, self.folder.lock_fd):
+        for outcome in local.run_group(jobs, self.folder.lock_fd, on_poll=self._end_if_told):
             _raise_fatal(outcome)
             device, name = outcome.job.device, outcome.job.items[0].workload
             item = Item(name, status="failed", reason="the search ended without an answer")
@@ -256,7 +257,7 @@ class _Run:
             group = [job for job in pending if job.sequence == first]
             pending = [job for job in pending if job.sequence > first]
             together = [dataclasses.replace(job, world_size=len(group), rank=rank) for rank, job in enumerate(group)]
-            for outcome in local.run_group(together, self.folder.lock_fd, self._on_event):
+            for outcome in local.run_group(together, self.folder.lock_fd, self._on_event, self._end_if_told):
                 _raise_fatal(outcome)
                 self._note_calibration(outcome)
                 pending += self._bury(outcome)
@@ -301,6 +302,10 @@ class _Run:
     def _budget_is_spent(self, at_s: float) -> bool:
         return self.deadline_s is not None and at_s >= self.deadline_s
 
+    def _end_if_told(self) -> None:
+        if self.signum is not None:
+            raise Interrupted(self.signum, "interrupted")
+
     def _on_event(self, job: Job, event: local.Event) -> None:
         if event["event"] == "done":
             self.done += 1
@@ -326,8 +331,8 @@ def _has_candidates(name: str) -> bool:
 def _search_metrics(event: Mapping[str, Any], workload: registry.Workload) -> tuple[Metric, ...]:
     return (
         Metric("search_rate", event["rate"], "1/s", "higher"),
-        Metric("search_tried", event["tried"], "1", "higher"),
-        Metric("search_s", event["spent_s"], "s", "lower"),
+        Metric("search_tried", event["tried"], "1"),
+        Metric("search_s", event["spent_s"], "s"),
     )
 
 
@@ -339,11 +344,11 @@ def _raise_fatal(outcome: local.Outcome) -> None:
 
 
 @contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """SIGINT and SIGTERM become an exception in here, so that workers are ended and the result is written."""
+def _signals_noted(run: _Run) -> Iterator[None]:
+    """SIGINT and SIGTERM are noted in here, and end the run where no worker is half started or half ended."""
 
     def handle(signum: int, frame: object) -> None:
-        raise Interrupted(signum, "interrupted")
+        run.signum = signum
 
     old = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.device.base import Device
 from bench.errors import Unsupported
 from bench.kernel import Case, Kernel
 from bench.spec import axis
-from bench.types import Check, Work
+from bench.types import Check, Measurement, Metric, Work
 
 KINDS = (
     "none",
+    "fine",
     "slow",
     "hang",
+    "hang-midway",  # once two rows are on disk, and only where FAULT_HANG is set
     "crash",
+    "crash-on-1",  # on the device of that index
     "exit",
     "raise",
     "oom",
@@ -26,8 +30,21 @@ KINDS = (
     "nan",
     "unsupported",
     "hungry",
-    "fill-disk",
+    "fill-disk",  # once two rows are on it
+    "search",
+    "search-hang",
+    "search-crash",
+    "probe-hang",
+    "probe-crash",
 )
+# What a search tries, or a probe, for the workload named on the left.
+TRIED = {
+    "search": "fine",
+    "search-hang": "hang",
+    "search-crash": "crash",
+    "probe-hang": "hang",
+    "probe-crash": "crash",
+}
 
 
 @dataclass(frozen=True)
@@ -43,34 +60,46 @@ class FaultCase(Case):
         self.device = device
         self.checks = 0
 
+    @property
+    def midway(self) -> bool:
+        """Two rows of this run are on disk."""
+        return len(list(self.device.scratch.parent.glob("part-*.parquet"))) >= 2
+
     def launch(self) -> None:
         match self.kind:
             case "slow":
                 time.sleep(0.05)
             case "hang":
-                time.sleep(3600)
+                hang()
+            case "hang-midway" if "FAULT_HANG" in os.environ and self.midway:
+                hang()
             case "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "crash-on-1" if self.device.info.index == 1:
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "exit":
                 os._exit(7)
             case "raise":
-                raise ValueError("a launch that fails")
+                raise ValueError("a launch that fails [/as code does]")
             case "oom":
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte")
 
     def check(self) -> Check:
+        self.launch()
         self.checks += 1
         wrong = self.kind == "wrong" or (self.kind == "wrong-later" and self.checks > 1)
         error = float("nan") if self.kind == "nan" else 1.0 if wrong else 0.0
-        if self.kind == "fill-disk":
-            with (self.device.scratch / "filler").open("wb") as file:
-                while True:
-                    try:
+        if self.kind == "fill-disk" and self.midway:
+            with (self.device.scratch / "filler").open("wb", buffering=0) as file:
+                try:
+                    while True:
                         file.write(b"\1" * 4096)
-                        file.flush()
-                    except OSError:
-                        break
+                except OSError:
+                    pass
         return Check(error=error, tolerance=0.5)
+
+    def metrics(self, measurement: Measurement) -> list[Metric]:
+        return [Metric("pid", os.getpid(), "1", "higher")]
 
 
 class Fault(Kernel[FaultParams]):
@@ -87,6 +116,17 @@ class Fault(Kernel[FaultParams]):
 
     def memory_bytes(self, params: FaultParams) -> int:
         return 1 << 60 if params.kind == "hungry" else 0
+
+    def candidates(self, params: FaultParams) -> Sequence[FaultParams]:
+        return [FaultParams(TRIED[params.kind])] if params.kind.startswith("search") else []
+
+    def probe(self, params: FaultParams) -> FaultParams | None:
+        return FaultParams(TRIED[params.kind]) if params.kind.startswith("probe") else None
+
+
+def hang() -> None:
+    print("hanging", flush=True)  # into the worker's log, where a test waits for it
+    time.sleep(3600)
 
 
 KERNEL = Fault()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import child
+from bench import child, store
 from bench.types import Job, Status
 
 Event = dict[str, Any]
@@ -23,6 +23,8 @@ _POLL_S = 0.5
 # What a worker may take to start, and to finish the item at hand when the budget is spent.
 _START_S = 120.0
 _GRACE_S = 20.0
+# What its libraries may take to shut down after its last word.
+_EXIT_S = 20.0
 
 
 @dataclasses.dataclass
@@ -38,7 +40,10 @@ class Outcome:
 
 
 def run_group(
-    jobs: Sequence[Job], lock_fd: int, on_event: Callable[[Job, Event], None] = lambda job, event: None
+    jobs: Sequence[Job],
+    lock_fd: int,
+    on_event: Callable[[Job, Event], None] = lambda job, event: None,
+    on_poll: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """Start a worker per job, let them begin each item together, and wait for all.
 
@@ -46,33 +51,39 @@ def run_group(
 
     Args:
         lock_fd: the lock of the run's folder, which the workers share.
+        on_poll: called about twice a second; what it raises ends the workers.
     """
-    # Threads are shared out, or the processes would fight over the cores.
     workers: list[_Worker] = []
     try:
         for job in jobs:
+            on_poll()
             workers.append(_Worker(job, lock_fd, len(jobs)))
-        _attend(workers, on_event)
+        _attend(workers, on_event, on_poll)
         return [worker.outcome for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
+            os.close(worker.events_fd)
 
 
-def _attend(workers: Sequence[_Worker], on_event: Callable[[Job, Event], None]) -> None:
+def _attend(workers: Sequence[_Worker], on_event: Callable[[Job, Event], None], on_poll: Callable[[], None]) -> None:
     with selectors.DefaultSelector() as selector:
         for worker in workers:
-            selector.register(worker.events_fd, selectors.EVENT_READ, worker)
-        while selector.get_map():
-            for key, _ in selector.select(_POLL_S):
-                worker = key.data
+            selector.register(worker.events_fd, selectors.EVENT_READ)
+        alive = list(workers)
+        while alive:
+            on_poll()
+            selector.select(_POLL_S)
+            for worker in alive:
                 for event in worker.receive():
                     on_event(worker.job, event)
                 if worker.ended:
                     selector.unregister(worker.events_fd)
-            _release_together([worker for worker in workers if not worker.ended])
-            for worker in workers:
+            alive = [worker for worker in alive if not worker.ended]
+            _release_together(alive)
+            for worker in alive:
                 worker.kill_if_late()
+    on_poll()  # what ends this process may have ended the last worker first
 
 
 def _release_together(alive: Sequence[_Worker]) -> None:
@@ -95,19 +106,23 @@ class _Worker:
         self.ready = False
         self.ended = False
         self.late: str | None = None
-        self.due_s = time.monotonic() + _START_S
+        self._due_s = time.monotonic() + _START_S
+        self._limit = f"no start within {_START_S:g} s"
         name = f"{job.task}-{job.replicate}-{job.device.kind}{job.device.index}-{job.sequence}"
         logs = Path(job.folder) / "logs"
         self.log = logs / f"{name}.log"
         self._log_begins = 0  # where the item at hand began to write
         job_file = logs / f"{name}.json"
-        job_file.write_text(json.dumps(dataclasses.asdict(job)))
+        with store.writing(job_file):
+            job_file.write_text(json.dumps(dataclasses.asdict(job)))
+            self.log.touch()
         self.events_fd, worker_fd = os.pipe()
         os.set_blocking(self.events_fd, False)
         self._buffer = b""
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 child.command("bench.worker", str(job_file), str(worker_fd)),
+                # Threads are shared out, or the processes would fight over the cores.
                 env=child.environment(**_thread_variables(group_size)),
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -118,15 +133,19 @@ class _Worker:
         os.close(worker_fd)
 
     def receive(self) -> list[Event]:
-        """Events that have come; sets ``ended`` when the worker has closed its end."""
+        """Events that have come; sets ``ended`` when there will be no more."""
+        # Asked first, so that its last events are read. A process it left behind may still hold the pipe open.
+        at_end = self.process.poll() is not None
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self.events_fd, 1 << 16):
                 self._buffer += chunk
-            self._end()
+            at_end = True
         *lines, self._buffer = self._buffer.split(b"\n")
         events = [json.loads(line) for line in lines]
         for event in events:
             self._note(event)
+        if at_end:
+            self._end()
         return events
 
     def go(self) -> None:
@@ -138,10 +157,8 @@ class _Worker:
             self.process.stdin.flush()
 
     def kill_if_late(self) -> None:
-        if not self.ended and not self.ready and time.monotonic() > self.due_s and self.late is None:
-            self.late = f"no answer within {self.job.plan.timeout_s:g} s"
-            if self.job.deadline_s is not None:
-                self.late += " or the budget"
+        if not self.ready and time.monotonic() > self._due_s and self.late is None:
+            self.late = self._limit
             self.kill()
 
     def kill(self) -> None:
@@ -159,7 +176,7 @@ class _Worker:
             case "begin":
                 self.outcome.begun = True
                 self.item = event["item"]
-                self._log_begins = self.log.stat().st_size
+                self._log_begins = event["log_bytes"]
                 self._restart_watch()
             case "ready":
                 self.ready = True
@@ -171,14 +188,19 @@ class _Worker:
 
     def _restart_watch(self) -> None:
         now_s = time.monotonic()
-        self.due_s = now_s + self.job.plan.timeout_s
+        self._due_s = now_s + self.job.plan.timeout_s
+        self._limit = f"no answer within {self.job.plan.timeout_s:g} s"
         if self.job.deadline_s is not None:
-            self.due_s = min(self.due_s, max(now_s, self.job.deadline_s) + _GRACE_S)
+            latest_s = max(now_s, self.job.deadline_s) + _GRACE_S
+            if latest_s < self._due_s:
+                self._due_s, self._limit = latest_s, f"no answer {_GRACE_S:g} s after the end of the budget"
 
     def _end(self) -> None:
         self.ended = True
-        code = self.process.wait()
-        os.close(self.events_fd)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(_EXIT_S)
+        self.kill()
+        code = self.process.returncode
         if self.outcome.fatal or (self.outcome.finished == len(self.job.items) and code == 0):
             return
         if self.late is not None:

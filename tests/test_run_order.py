@@ -1,0 +1,262 @@
+"""The order of a run: passes, budgets, what is resumed and recovered. Scripted workers write the rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bench import registry, run, schema, store
+from bench.errors import UsageError
+from bench.launch import local
+from bench.schema import Row
+from bench.suite import Suite
+from bench.types import DeviceInfo, Job, Plan
+from tests.checkout import by_status
+
+CPU = DeviceInfo("cpu", 0, "test")
+WORKLOADS = ("matmul/fp32/64", "matmul/fp32/96", "matmul/fp32/128")
+POLICY = (Suite("s").policy, 1, 1.0, "")
+
+
+class Script:
+    """Stands in for ``local.run_group``: writes a row for every item, in scripted time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.pass_s: Iterator[float] = itertools.repeat(1.0)
+        self.jobs: list[Job] = []
+
+    def run_group(
+        self,
+        jobs: Sequence[Job],
+        lock_fd: int,
+        on_event: Callable[[Job, local.Event], None] = lambda job, event: None,
+        on_poll: Callable[[], None] = lambda: None,
+    ) -> list[local.Outcome]:
+        on_poll()
+        self.jobs += jobs
+        outcomes = []
+        for job in jobs:
+            for index, item in enumerate(job.items):
+                row = schema.blank_row(job, index, registry.resolve(item.workload), "ok")
+                row |= {"value": 1.0, "unit": "FLOP/s", "median_ns": 1.0, "flops": 1, "metrics": []}
+                store.write_part(Path(job.folder), row, job.plan)
+                on_event(job, {"event": "done", "item": index})
+            calibration = {"event": "calibration", "before_ns": 100, "after_ns": 100}
+            outcomes.append(local.Outcome(job, True, len(job.items), [calibration]))
+        self.now_s += next(self.pass_s)
+        return outcomes
+
+
+class Notes(run.Silent):
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    script = Script()
+    monkeypatch.setattr(local, "run_group", script.run_group)
+    monkeypatch.setattr("bench.run.time.monotonic", lambda: script.now_s)
+    monkeypatch.setattr(run, "_has_candidates", lambda name: False)
+    return script
+
+
+def plan_of(workloads: Sequence[str] = WORKLOADS, devices: Sequence[DeviceInfo] = (CPU,), replicates: int = 5) -> Plan:
+    return run.make_plan(Suite("test", workloads=tuple(workloads)), devices, replicates=replicates)
+
+
+def test_a_budget_ends_the_run_after_the_last_pass_that_fits(script: Script, tmp_path: Path) -> None:
+    script.pass_s = itertools.repeat(10.0)
+    notes = Notes()
+    plan, rows = store.read(run.execute(plan_of(), tmp_path, budget_s=35.0, observer=notes))
+    assert plan.replicates == 3
+    assert Counter(row["replicate"] for row in rows) == Counter({0: 4, 1: 4, 2: 4})  # three workloads and their roof
+    assert by_status(rows).keys() == {"ok"}
+    assert notes.texts == ["the budget allows 3 of 5 replicates"]
+
+
+def test_a_budget_reckons_with_the_longest_pass(script: Script, tmp_path: Path) -> None:
+    script.pass_s = iter([5.0, 20.0, 5.0])
+    plan, _ = store.read(run.execute(plan_of(), tmp_path, budget_s=40.0))
+    assert plan.replicates == 2
+
+
+def test_only_the_first_pass_is_cut_short_by_a_budget(script: Script, tmp_path: Path) -> None:
+    run.execute(plan_of(), tmp_path, budget_s=100.0)
+    assert [job.deadline_s for job in script.jobs] == [1100.0, None, None, None, None]
+
+
+def test_nothing_is_searched_once_the_budget_is_spent(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_has_candidates", lambda name: True)
+    run.execute(plan_of(replicates=1), tmp_path, budget_s=0.0)
+    assert [job.task for job in script.jobs] == ["measure"]
+
+
+def test_a_resumed_run_keeps_within_its_own_budget(script: Script, tmp_path: Path) -> None:
+    _, rows = store.read(run.execute(plan_of(replicates=2), tmp_path))
+    script.jobs.clear()
+    run.execute(plan_of(replicates=4), tmp_path, budget_s=100.0, kept=rows)
+    assert [(job.replicate, job.deadline_s is None) for job in script.jobs] == [(2, False), (3, True)]
+
+
+def test_a_resumed_pass_measures_what_is_missing_and_loses_nothing(script: Script, tmp_path: Path) -> None:
+    """A pass that was broken off goes on behind its kept rows: neither their parts nor their calibration is touched."""
+    plan = plan_of(replicates=2)
+    _, rows = store.read(run.execute(plan, tmp_path))
+    kept = [row | {"calibration_after_ns": 77} for row in rows if row["replicate"] == 0 or row["sequence"] < 2]
+    script.jobs.clear()
+    _, resumed = store.read(run.execute(plan, tmp_path, kept=kept))
+    (job,) = script.jobs
+    assert {item.workload for item in job.items} == {row["workload"] for row in rows if row not in kept} - {
+        row["workload"] for row in kept if row["replicate"] == 1
+    }
+    assert len(resumed) == len(rows)
+    assert by_status(resumed).keys() == {"ok"}
+    after = {(row["workload"], row["replicate"]): row for row in resumed}
+    for row in kept:
+        again = after[row["workload"], row["replicate"]]
+        assert (again["started_at"], again["calibration_after_ns"]) == (row["started_at"], 77)
+
+
+def test_a_kill_while_a_resumed_run_begins_costs_no_finished_row(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(replicates=1)
+    _, rows = store.read(run.execute(plan, tmp_path))
+    written: list[Row] = []
+
+    def killed(folder: Path, row: Row, plan: Plan) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(row)
+
+    monkeypatch.setattr(store, "write_part", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run.execute(plan, tmp_path, kept=rows)
+    run.recover(tmp_path, run.Silent())
+    _, after = store.read(store.find(tmp_path, plan.run_id)[0])
+    assert by_status(after) == by_status(rows)
+
+
+def test_a_run_in_progress_is_neither_recovered_nor_resumed(tmp_path: Path) -> None:
+    plan = plan_of()
+    folder = store.begin(tmp_path, plan)
+    run.recover(tmp_path, run.Silent())
+    with pytest.raises(UsageError, match="in progress"):
+        store.begin(tmp_path, plan)
+    assert folder.path.exists()
+    folder.release()
+    notes = Notes()
+    run.recover(tmp_path, notes)
+    assert len(notes.texts) == 1
+    assert not folder.path.exists()
+
+
+def test_a_folder_that_vanished_under_the_recovery_is_let_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process recovered it between this one's reading of the plan and its locking."""
+    folder = store.begin(tmp_path, plan_of())
+    folder.release()
+    try_lock = store._try_lock
+
+    def late(lock_fd: int) -> bool:
+        monkeypatch.setattr(store, "_try_lock", try_lock)
+        run.recover(tmp_path, run.Silent())
+        return try_lock(lock_fd)
+
+    monkeypatch.setattr(store, "_try_lock", late)
+    notes = Notes()
+    run.recover(tmp_path, notes)
+    assert notes.texts == []
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+
+
+def test_a_killed_run_of_unknown_workloads_stays_and_stops_nobody(tmp_path: Path) -> None:
+    folder = store.begin(
+        tmp_path, Plan("1234", "node", "s", "2026-11-01T00:00:00", {"cpu": ("gone/1",)}, (CPU,), *POLICY)
+    )
+    folder.release()
+    notes = Notes()
+    run.recover(tmp_path, notes)
+    assert "stays in" in notes.texts[0]
+    assert "gone/1" in notes.texts[0]
+    assert folder.path.exists()
+
+
+def test_isolated_workloads_have_a_process_of_their_own(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = registry.resolve(WORKLOADS[0]).kernel
+    monkeypatch.setattr(alone, "isolated", True, raising=False)
+    run.execute(plan_of(replicates=1), tmp_path)
+    assert sorted(len(job.items) for job in script.jobs) == [1, 1, 1, 1]
+    assert sorted(job.sequence for job in script.jobs) == [0, 1, 2, 3]
+
+
+def test_workers_that_died_over_the_same_item_go_on_together(script: Script, tmp_path: Path) -> None:
+    """Devices 0 and 1 lose theirs over the second item, device 2 over the third: it must not meet the others."""
+    devices = [DeviceInfo("fake", index, "fake", scenario="steady") for index in range(3)]
+    deaths = {0: 1, 1: 1, 2: 2}
+    groups: list[list[tuple[int, int, int, int]]] = []
+
+    def dying(jobs: Sequence[Job], *arguments: object) -> list[local.Outcome]:
+        groups.append([(job.device.index, job.sequence, job.rank, job.world_size) for job in jobs])
+        outcomes = []
+        for job in jobs:
+            finished = deaths.pop(job.device.index, len(job.items))
+            short = Job(
+                job.plan, job.device, job.items[:finished], job.replicate, job.folder, "", sequence=job.sequence
+            )
+            script.run_group([short], 0)
+            death = None if finished == len(job.items) else ("crashed", "it died")
+            outcomes.append(local.Outcome(job, True, finished, [], death))  # type: ignore[arg-type]
+        return outcomes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "run_group", dying)
+        _, rows = store.read(run.execute(plan_of((*WORKLOADS, "matmul/fp32/160"), devices, 1), tmp_path))
+    assert groups == [
+        [(0, 0, 0, 3), (1, 0, 1, 3), (2, 0, 2, 3)],
+        [(0, 2, 0, 2), (1, 2, 1, 2)],
+        [(2, 3, 0, 1)],
+    ]
+    assert Counter(row["status"] for row in rows) == Counter(ok=12, crashed=3)
+
+
+# ---------------------------------------------------------------- the plan
+
+
+@pytest.mark.parametrize(
+    ("node", "safe"),
+    [("gpu-07", "gpu-07"), ("a node", "a_node"), ("../../etc", "etc"), ("máy*[1]", "m_y_1"), ("đ", "unnamed")],
+)
+def test_a_node_name_is_safe_in_a_path_and_a_glob(node: str, safe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: node)
+    assert plan_of().node == safe
+
+
+def test_a_run_of_another_node_is_not_resumed(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_of(replicates=1)
+    run.execute(plan, tmp_path)
+    monkeypatch.setattr("platform.node", lambda: "another")
+    with pytest.raises(UsageError, match="this is 'another'"):
+        run.resumable(tmp_path, plan.run_id)
+
+
+def test_a_run_is_resumed_by_the_beginning_of_its_id_under_this_version(script: Script, tmp_path: Path) -> None:
+    plan = plan_of(replicates=1)
+    run.execute(plan, tmp_path)
+    old, kept = run.resumable(tmp_path, plan.run_id[:6])
+    assert old.run_id == plan.run_id
+    assert dt.datetime.fromisoformat(old.started_at).tzinfo is not None
+    assert len(kept) == 4
