@@ -64,6 +64,10 @@ class Kernel(Protocol[P]):
         """The same work small enough to try first, so that missing instructions show as an error and not as a hang."""
         return None
 
+    def work(self, params: P) -> Work | None:
+        """The work of a launch, where a search wants to know before it prepares a candidate."""
+        return None
+
     def memory_bytes(self, params: P) -> int:
         """Memory that ``prepare`` and ``check`` take on the device at most; 0 where it does not matter."""
         return 0

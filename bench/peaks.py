@@ -190,12 +190,13 @@ def peak(device_name: str | None, roof: str) -> Peak | None:
         device_name: the name as NVML or torch reports it.
 
     Returns:
-        None where the card or the figure is not known. All memory roofs share the one bandwidth a datasheet has.
+        None where the card or the figure is not known. All memory roofs share the one bandwidth a datasheet has; a
+        roof with options (the host's memory) is not the card's.
     """
     card = _BY_NAME.get(device_name or "")
-    if card is None:
+    if card is None or "@" in roof:
         return None
-    family, _, key = roof.partition("@")[0].rpartition("/")
+    family, _, key = roof.rpartition("/")
     if family == "roof/memory" and card.memory_gb_s is not None:
         return Peak(card.memory_gb_s * 1e9, "B/s", card.document)
     if family != "roof/compute":

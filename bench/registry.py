@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import bench
-from bench.errors import ShadowedKernels, UnknownWorkload
+from bench.errors import ShadowedKernels, UnknownWorkload, UsageError
 from bench.kernel import Kernel
 from bench.spec import Spec, parse_params, pattern, spec_of, workload_name
 
@@ -38,6 +38,7 @@ def kernels() -> dict[str, Kernel[Any]]:
 
     Raises:
         ShadowedKernels: another package named ``kernels`` comes first on the path, or was installed over ours.
+        UsageError: a file in ``kernels/`` offers no kernel.
     """
     expected = Path(bench.__file__).resolve().parent.parent / "kernels" / "__init__.py"
     spec = importlib.util.find_spec("kernels")  # not imported yet: another one may fail at that
@@ -58,7 +59,12 @@ def kernels() -> dict[str, Kernel[Any]]:
         for module in pkgutil.iter_modules(package.__path__)
         if not module.name.startswith("_")
     )
-    return {module.KERNEL.name: module.KERNEL for module in modules}
+    found_kernels = {}
+    for module in modules:
+        if not hasattr(module, "KERNEL"):
+            raise UsageError(f"{module.__file__} has no KERNEL", "kernels/README.md shows what a workload's file needs")
+        found_kernels[module.KERNEL.name] = module.KERNEL
+    return found_kernels
 
 
 def catalogue() -> list[str]:

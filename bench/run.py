@@ -7,16 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime as dt
 import itertools
-import os
-import platform
 import random
-import re
-import secrets
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,9 +20,9 @@ import bench
 from bench import merge, registry, schema, store
 from bench.errors import Interrupted, UsageError, VnbenchError
 from bench.launch import local
+from bench.plan import node_name, source_commit
 from bench.schema import Row
 from bench.store import RunFolder
-from bench.suite import Suite
 from bench.types import DeviceInfo, Item, Job, Metric, Plan, Status
 
 # A later pass is begun only if it fits into the budget at the pace of the longest one so far.
@@ -51,36 +45,6 @@ class Silent:
 
     def advance(self, done: int, total: int, left_s: float | None, doing: str) -> None:
         pass
-
-
-def make_plan(
-    suite: Suite,
-    devices: Sequence[DeviceInfo],
-    *,
-    replicates: int | None = None,
-    label: str | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> Plan:
-    """What a run of that suite on those devices has to do, the roofs of its workloads included."""
-    kinds = dict.fromkeys(device.kind for device in devices)
-    workloads: dict[str, tuple[str, ...]] = {kind: registry.with_roofs(suite.on(kind), kind) for kind in kinds}
-    if not any(workloads.values()):
-        raise UsageError(f"suite {suite.name!r} has no workload for {', '.join(kinds)}", "Name workloads, or a device")
-    return Plan(
-        run_id=secrets.token_hex(5),
-        node=_safe(platform.node()) or "unnamed",
-        suite=_safe(suite.name),
-        started_at=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
-        workloads=workloads,
-        devices=tuple(devices),
-        policy=suite.policy,
-        replicates=replicates or suite.replicates,
-        timeout_s=suite.timeout_s,
-        vnbench_version=bench.__version__,
-        source_commit=_source_commit(),
-        label=label,
-        tags=dict(tags or {}),
-    )
 
 
 def execute(
@@ -139,13 +103,13 @@ def resumable(out: Path, run_id: str) -> tuple[Plan, list[Row]]:
     if len(paths) > 1:
         raise UsageError(f"{run_id!r} is the beginning of {len(paths)} run ids", "Give more of it")
     plan, rows = store.read(paths[0])
-    if plan.node != _safe(platform.node()):
-        raise UsageError(f"run {plan.run_id} was on node {plan.node!r}, this is {platform.node()!r}", "Start a new run")
+    if plan.node != node_name():
+        raise UsageError(f"run {plan.run_id} was on node {plan.node!r}, this is {node_name()!r}", "Start a new run")
     kept = [row for row in rows if row["status"] != "interrupted"]
     for row in kept:
         if registry.resolve(row["workload"]).spec.spec_id != row["spec_id"]:
             raise UsageError(f"{row['workload']} has changed since run {plan.run_id} began", "Start a new run")
-    return dataclasses.replace(plan, vnbench_version=bench.__version__, source_commit=_source_commit()), kept
+    return dataclasses.replace(plan, vnbench_version=bench.__version__, source_commit=source_commit()), kept
 
 
 def _commit(folder: RunFolder, calibrations: Mapping[str, merge.Calibration]) -> tuple[Path, int]:
@@ -267,7 +231,7 @@ class _Run:
         job = outcome.job
         if outcome.death is None or outcome.finished == len(job.items):
             return []
-        lost = outcome.finished + 1 if outcome.begun else len(job.items)
+        lost = outcome.begun or len(job.items)
         for index in range(outcome.finished, lost):
             self._write_death(job, index, *outcome.death)
         rest = dataclasses.replace(job, items=job.items[lost:], sequence=job.sequence + lost)
@@ -356,26 +320,3 @@ def _signals_noted(run: _Run) -> Iterator[None]:
     finally:
         for signum, handler in old.items():
             signal.signal(signum, handler)
-
-
-def _safe(name: str) -> str:
-    """The name in characters that are safe in a path and a glob."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")
-
-
-def _source_commit() -> str | None:
-    """The commit of the checkout that this package lies in, with a ``+`` if tracked files are modified."""
-    root = Path(bench.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        commit, changes = (
-            subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, env=environment
-            ).stdout.strip()
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+" if changes else "")

@@ -74,6 +74,14 @@ class _Trial:
     def spent_s(self) -> float:
         return (self.device.now_ns() - self.began_ns) * 1e-9
 
+    def expected_s(self, params: Any) -> float:
+        """What trying a candidate will take at the best rate so far; 0 where that cannot be known."""
+        work = self.kernel.work(params)
+        if work is None or not self.rate:
+            return 0.0
+        launches = 1 + POLICY.warmup_max_samples + POLICY.min_samples  # one is the kernel's own, in prepare
+        return launches * (work.flops or 0) / self.rate
+
     def visit(self, candidates: Iterable[Any]) -> bool:
         """Try those not seen yet; True if one of them is the new best."""
         improved = False
@@ -93,10 +101,9 @@ class _Trial:
         if free_bytes is not None and needed > free_bytes:
             self.error = Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free_bytes)} are free")
             return False
+        if self.expected_s(params) > self.budget_s - self.spent_s:
+            return False
         with contextlib.closing(self.kernel.prepare(params, self.device, SEED)) as case:
-            launches = POLICY.warmup_max_samples + POLICY.min_samples
-            if self.rate and launches * case.work.flops / self.rate > self.budget_s - self.spent_s:
-                return False
             # The lower quartile: a candidate is not to lose by a disturbance.
             elapsed_ns = quantile(measure(case, self.device, POLICY).elapsed_ns, 0.25)
             rate = case.work.rate(elapsed_ns) or 0.0

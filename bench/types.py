@@ -152,6 +152,10 @@ class DeviceInfo:
 # ---------------------------------------------------------------- what a run is to do
 
 
+def _known(data_class: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in dataclasses.fields(data_class) if field.name in values}
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that a run set out to do. It travels in the result's metadata, so a run can be resumed from it."""
@@ -172,10 +176,11 @@ class Plan:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
-        values = dict(value)
+        """A plan of this or a later version: what is not known here is passed over."""
+        values = _known(cls, value)
         values["workloads"] = {kind: tuple(names) for kind, names in values["workloads"].items()}
-        values["devices"] = tuple(DeviceInfo(**device) for device in values["devices"])
-        values["policy"] = Policy(**values["policy"])
+        values["devices"] = tuple(DeviceInfo(**_known(DeviceInfo, device)) for device in values["devices"])
+        values["policy"] = Policy(**_known(Policy, values["policy"]))
         return cls(**values)
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import gc
 import json
+import os
 import signal
 import statistics
 import sys
@@ -36,6 +37,10 @@ CALIBRATION_POLICY = Policy(warmup_rule="count", warmup_min_samples=3, min_sampl
 PROBE_POLICY = Policy(
     warmup_rule="count", warmup_min_samples=1, warmup_min_s=0.0, min_samples=5, max_samples=5, max_s=0.001
 )
+
+
+# The exit code of a worker that has written its row but cannot use its device any more.
+DEVICE_LOST_CODE = 70
 
 
 class _WrongAnswer(Exception):
@@ -72,8 +77,7 @@ def _search(job: Job, device: Device, link: WorkerLink) -> None:
             link.tell("winner", item=index, **dataclasses.asdict(winner))
         except Exception as error:
             status, reason = _outcome(error)
-            # A search fails as a whole only where nothing can be run: that is what `unsupported` says.
-            link.tell("no-winner", item=index, status="oom" if status == "oom" else "unsupported", reason=reason)
+            link.tell("no-winner", item=index, status=status, reason=reason)
         link.tell("done", item=index, status="ok")
 
 
@@ -100,9 +104,16 @@ def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
         link.begin(index)
         row = schema.blank_row(job, index, registry.resolve(item.workload), "ok") | captured.columns
         row |= {"threads": device.threads, "calibration_before_ns": before_ns, "candidate": item.candidate}
-        row["validity"] += _measure_into(row, item, job, device, functools.partial(link.meet, index))
+        device_is_lost = False
+        try:
+            row["validity"] += _measure_into(row, item, job, device, functools.partial(link.meet, index))
+        except _DeviceLost as lost:
+            device_is_lost = True
+            row |= {"status": "failed", "reason": str(lost)}
         store.write_part(Path(job.folder), row, job.plan)
         link.tell("done", item=index, status=row["status"])
+        if device_is_lost:
+            os._exit(DEVICE_LOST_CODE)  # an orderly end would call into the broken context; a fresh process goes on
     link.tell("calibration", before_ns=before_ns, after_ns=_calibrate(device))
 
 
@@ -139,9 +150,15 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
         raise
     except Exception as error:
         traceback.print_exc()
+        if _is_device_lost(error):
+            raise _DeviceLost(_outcome(error)[1]) from error
         row["status"], row["reason"] = _outcome(error)
         return []
     return _flags(measurement, window)
+
+
+class _DeviceLost(Exception):
+    """CUDA failed in a way that leaves this process's context unusable."""
 
 
 class _Decided(Exception):
@@ -271,6 +288,12 @@ def _outcome(error: Exception) -> tuple[Status, str]:
         return "oom", _first_line(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return "failed", f"{type(error).__name__}: {_first_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
+
+
+def _is_device_lost(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.AcceleratorError)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

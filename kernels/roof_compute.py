@@ -13,8 +13,8 @@ from bench.device.base import Device
 from bench.errors import UsageError
 from bench.kernel import Kernel
 from bench.spec import axis, option
-from bench.types import Measurement, Metric
-from kernels import _gemm_product
+from bench.types import Measurement, Metric, Work
+from kernels import _gemm, _gemm_product
 from kernels._gemm import DTYPES, PROBE, SHAPE_HINT, Shape
 from kernels._gemm_case import Gemm
 
@@ -70,6 +70,9 @@ class RoofCompute(Kernel[RoofComputeParams]):
 
     def probe(self, params: RoofComputeParams) -> RoofComputeParams:
         return dataclasses.replace(params, shape=PROBE)
+
+    def work(self, params: RoofComputeParams) -> Work | None:
+        return _gemm.work(params.dtype, params.shape) if params.shape else None
 
     def memory_bytes(self, params: RoofComputeParams) -> int:
         """Of the smallest candidate, where the shape is still to be found."""

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from bench.device.base import Device
 from bench.errors import Unsupported
@@ -23,6 +24,7 @@ KINDS = (
     "crash",
     "crash-on-1",  # on the device of that index
     "exit",
+    "lose-device",  # and with it this process's context
     "raise",
     "oom",
     "wrong",
@@ -66,6 +68,8 @@ class FaultCase(Case):
         return len(list(self.device.scratch.parent.glob("part-*.parquet"))) >= 2
 
     def launch(self) -> None:
+        if os.getpid() in lost_processes:
+            raise_lost_device()
         match self.kind:
             case "slow":
                 time.sleep(0.05)
@@ -79,6 +83,9 @@ class FaultCase(Case):
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "exit":
                 os._exit(7)
+            case "lose-device":
+                lost_processes.append(os.getpid())
+                raise_lost_device()
             case "raise":
                 raise ValueError("a launch that fails [/as code does]")
             case "oom":
@@ -122,6 +129,15 @@ class Fault(Kernel[FaultParams]):
 
     def probe(self, params: FaultParams) -> FaultParams | None:
         return FaultParams(TRIED[params.kind]) if params.kind.startswith("probe") else None
+
+
+lost_processes: list[int] = []
+
+
+def raise_lost_device() -> NoReturn:
+    import torch
+
+    raise torch.AcceleratorError("CUDA error: the launch timed out and was terminated")
 
 
 def hang() -> None:

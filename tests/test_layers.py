@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,24 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A new file takes its place here in the commit that brings it; docs/architecture.md says what each owns.
-ROWS: tuple[tuple[str, ...], ...] = (
-    ("bench/__init__.py", "bench/errors.py", "bench/units.py", "bench/child.py"),
-    ("bench/spec.py", "bench/stats.py"),
-    ("bench/types.py",),
-    ("bench/device/*.py", "bench/peaks.py"),
-    ("bench/kernel.py", "bench/telemetry/*.py", "bench/environment.py", "bench/stopping.py", "bench/fitness.py"),
-    ("bench/measure.py",),
-    ("kernels/*.py",),
-    ("bench/registry.py", "bench/suite.py", "bench/schema.py", "bench/search.py"),
-    ("bench/store.py", "bench/link.py"),
-    ("bench/summary.py", "bench/worker.py"),
-    ("bench/launch/*.py",),
-    ("bench/run.py", "bench/merge.py"),
-    ("bench/info.py", "bench/probe.py"),
-    ("bench/report/*.py",),
-    ("bench/cli/*.py", "bench/__main__.py"),
-)
+DOCUMENT = ROOT / "docs" / "architecture.md"
+
+
+def _rows_of(document: str) -> tuple[tuple[str, ...], ...]:
+    """The file patterns of each row of the document's table; a folder stands for the files in it."""
+    cells = re.findall(r"^\| \d+ \| ([^|]+) \|", document, flags=re.MULTILINE)
+    names = (re.findall(r"`([^`]+)`", cell) for cell in cells)
+    return tuple(tuple(f"{name}*.py" if name.endswith("/") else name for name in row) for row in names)
+
+
+# A new file takes its place in the document's table in the commit that brings it.
+ROWS = _rows_of(DOCUMENT.read_text())
 
 # What a kernel may import of ours, and what it may not even load before it is prepared.
 KERNELS_MAY_IMPORT = (

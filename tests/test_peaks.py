@@ -117,8 +117,8 @@ def test_an_unpublished_figure_has_no_peak(name: str, roof: str) -> None:
     assert peak(name, roof) is None
 
 
-def test_options_of_a_roof_do_not_change_the_card() -> None:
-    assert peak("NVIDIA H200", "roof/compute/bf16@size=8192") == peak("NVIDIA H200", "roof/compute/bf16")
+def test_the_roof_of_the_hosts_memory_is_not_the_cards() -> None:
+    assert peak("NVIDIA H200", "roof/memory/copy@where=host") is None
 
 
 def test_every_name_belongs_to_one_card() -> None:

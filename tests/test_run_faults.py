@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import registry, run, schema, store
+from bench.plan import make_plan
 from bench.schema import Row
 from bench.suite import Suite
 from bench.types import DeviceInfo, Item, Job
@@ -57,6 +58,7 @@ def test_every_failure_is_a_row_with_its_reason_and_stops_no_other(checkout: Che
         "fine": ("ok", ""),
         "crash": ("crashed", "killed by SIGSEGV"),
         "exit": ("crashed", "exit code 7"),
+        "lose-device": ("failed", "CUDA error: the launch timed out"),  # the others find theirs again
         "hang": ("timeout", "no answer within 5 s"),
         "raise": ("failed", "ValueError: a launch that fails [/as code does] (fault.py:"),
         "oom": ("oom", "can't allocate memory"),
@@ -274,7 +276,7 @@ def test_a_full_disk_ends_the_run_and_loses_no_finished_row(checkout: Checkout, 
 
 
 def test_a_result_that_does_not_fit_is_written_once_there_is_space(checkout: Checkout, small_disk: Path) -> None:
-    plan = run.make_plan(Suite("killed", workloads=("matmul/fp32/64",)), [DeviceInfo("cpu", 0, "test")])
+    plan = make_plan(Suite("killed", workloads=("matmul/fp32/64",)), [DeviceInfo("cpu", 0, "test")])
     folder = store.begin(checkout.out, plan)
     job = Job(plan, plan.devices[0], (Item("matmul/fp32/64"),), 0, folder="", scratch="")
     store.write_part(folder.path, schema.blank_row(job, 0, registry.resolve("matmul/fp32/64"), "failed", "kept"), plan)

@@ -13,6 +13,7 @@ import pytest
 from bench import registry, run, schema, store
 from bench.errors import UsageError
 from bench.launch import local
+from bench.plan import make_plan
 from bench.schema import Row
 from bench.suite import Suite
 from bench.types import DeviceInfo, Job, Plan
@@ -71,7 +72,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
 
 
 def plan_of(workloads: Sequence[str] = WORKLOADS, devices: Sequence[DeviceInfo] = (CPU,), replicates: int = 5) -> Plan:
-    return run.make_plan(Suite("test", workloads=tuple(workloads)), devices, replicates=replicates)
+    return make_plan(Suite("test", workloads=tuple(workloads)), devices, replicates=replicates)
 
 
 def test_a_budget_ends_the_run_after_the_last_pass_that_fits(script: Script, tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_workers_that_died_over_the_same_item_go_on_together(script: Script, tmp
             )
             script.run_group([short], 0)
             death = None if finished == len(job.items) else ("crashed", "it died")
-            outcomes.append(local.Outcome(job, True, finished, [], death))  # type: ignore[arg-type]
+            outcomes.append(local.Outcome(job, finished + (death is not None), finished, [], death))  # type: ignore[arg-type]
         return outcomes
 
     with pytest.MonkeyPatch.context() as patch:

@@ -62,6 +62,7 @@ def run(
     from bench import store, suite, summary
     from bench.device import select
     from bench.errors import UsageError
+    from bench.plan import make_plan
     from bench.report import data, table
     from bench.report.progress import RunProgress
 
@@ -74,7 +75,7 @@ def run(
             plan, kept = runs.resumable(out, resume)
         else:
             chosen = suite.choose(what)
-            plan = runs.make_plan(chosen, select.find(device), replicates=replicates, label=label, tags=tags)
+            plan = make_plan(chosen, select.find(device), replicates=replicates, label=label, tags=tags)
             kept = []
         if dry_run:
             table.show_plan(table.console(), plan)

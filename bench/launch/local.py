@@ -32,10 +32,10 @@ class Outcome:
     """How one worker ended."""
 
     job: Job
-    begun: bool = False  # False: it died before its first item
+    begun: int = 0  # items, from the first; 0: it died before any
     finished: int = 0  # items, from the first
     events: list[Event] = dataclasses.field(default_factory=list)
-    death: tuple[Status, str] | None = None  # what befell the item after the finished ones
+    death: tuple[Status, str] | None = None  # what befell it, and the item that was begun and not finished
     fatal: Event | None = None  # why the worker gave up
 
 
@@ -174,7 +174,7 @@ class _Worker:
         self.outcome.events.append(event)
         match event["event"]:
             case "begin":
-                self.outcome.begun = True
+                self.outcome.begun = event["item"] + 1
                 self.item = event["item"]
                 self._log_begins = event["log_bytes"]
                 self._restart_watch()

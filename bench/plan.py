@@ -1,0 +1,76 @@
+"""What a run sets out to do: from a suite and devices to a ``Plan``."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import bench
+from bench import registry
+from bench.errors import UsageError
+from bench.suite import Suite
+from bench.types import DeviceInfo, Plan
+
+
+def make_plan(
+    suite: Suite,
+    devices: Sequence[DeviceInfo],
+    *,
+    replicates: int | None = None,
+    label: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> Plan:
+    """What a run of that suite on those devices has to do, the roofs of its workloads included."""
+    kinds = dict.fromkeys(device.kind for device in devices)
+    workloads: dict[str, tuple[str, ...]] = {kind: registry.with_roofs(suite.on(kind), kind) for kind in kinds}
+    if not any(workloads.values()):
+        raise UsageError(f"suite {suite.name!r} has no workload for {', '.join(kinds)}", "Name workloads, or a device")
+    return Plan(
+        run_id=secrets.token_hex(5),
+        node=node_name(),
+        suite=_safe(suite.name),
+        started_at=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
+        workloads=workloads,
+        devices=tuple(devices),
+        policy=suite.policy,
+        replicates=replicates or suite.replicates,
+        timeout_s=suite.timeout_s,
+        vnbench_version=bench.__version__,
+        source_commit=source_commit(),
+        label=label,
+        tags=dict(tags or {}),
+    )
+
+
+def node_name() -> str:
+    """This host's name, in characters that are safe in a path."""
+    return _safe(platform.node()) or "unnamed"
+
+
+def _safe(name: str) -> str:
+    """The name in characters that are safe in a path and a glob."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-")
+
+
+def source_commit() -> str | None:
+    """The commit of the checkout that this package lies in, with a ``+`` if tracked files are modified."""
+    root = Path(bench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, env=environment
+            ).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changes else "")

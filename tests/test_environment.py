@@ -1,0 +1,121 @@
+"""``bench.environment``: what can be compared is a key, unknown is None, and no credential is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from pathlib import Path
+
+import pynvml
+import pytest
+
+from bench import environment, schema
+from bench.device.select import cpu_model
+from bench.environment import Environment
+from tests.results import CPU, make_plan, make_row
+
+
+@pytest.fixture(scope="module")
+def captured() -> Environment:
+    return environment.capture(CPU)
+
+
+def test_the_columns_are_those_of_the_schema(captured: Environment) -> None:
+    assert list(captured.columns) == [name for name, _, _ in schema.COLUMNS["The environment"]]
+
+
+def test_the_columns_fit_into_a_row(captured: Environment) -> None:
+    (row,) = schema.to_table([make_row(make_plan()) | captured.columns], make_plan()).to_pylist()
+    assert {name: row[name] for name in captured.columns} == captured.columns
+    assert json.loads(row["environment"]) == captured.details
+
+
+def test_this_machine_is_described(captured: Environment) -> None:
+    assert captured.keys["device_name"] == CPU.name
+    assert captured.keys["python"] == platform.python_version()
+    assert captured.keys["os_kernel"] == platform.release()
+    assert captured.keys["memory_bytes"] > 1 << 28
+    for package in ("torch", "numpy"):
+        assert captured.keys[package][0].isdigit()
+    assert captured.details["torch_threads"] >= 1
+    assert captured.details["float32_matmul_precision"] == "highest"
+
+
+def test_the_id_is_of_the_keys_alone(captured: Environment) -> None:
+    same = dataclasses.replace(captured, details={"torch_threads": 99})
+    assert same.env_id == captured.env_id
+    for key in captured.keys:
+        assert Environment({**captured.keys, key: "another"}, {}).env_id != captured.env_id, key
+    assert Environment(dict(reversed(list(captured.keys.items()))), {}).env_id == captured.env_id
+
+
+def test_variables_that_change_libraries_are_kept_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "0",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "NVIDIA_TF32_OVERRIDE": "0",
+    }
+    others = {
+        "NVIDIA_API_KEY": "nvapi-1",
+        "TORCH_HUB_TOKEN": "t",
+        "CUDA_SECRET_X": "s",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "HOME_OMP_X": "x",
+        "PATH": "/bin",
+    }
+    for name, value in {**kept, **others}.items():
+        monkeypatch.setenv(name, value)
+    found = environment.capture(CPU).details["variables"]
+    assert kept.items() <= found.items()
+    assert not others.keys() & found.keys()
+
+
+def test_a_driver_that_does_not_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", absent)
+    assert environment.driver_version() is None
+
+
+def test_a_driver_that_answers_is_shut_down_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: calls.append("init"))
+    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "580.95.05")
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: calls.append("shutdown"))
+    assert environment.driver_version() == "580.95.05"
+    assert calls == ["init", "shutdown"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "expected"),
+    [
+        (["fpu"], {}, "none"),
+        (["fpu", "hypervisor"], {}, "vm"),
+        (["fpu"], {"container": "podman"}, "container"),
+        (["hypervisor"], {"container": "podman"}, "vm+container"),
+    ],
+)
+def test_virtualization(
+    monkeypatch: pytest.MonkeyPatch, flags: list[str], variables: dict[str, str], expected: str
+) -> None:
+    monkeypatch.setattr(environment, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(Path, "exists", lambda self: False)
+    monkeypatch.delenv("container", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert environment.virtualization() == expected
+
+
+def test_a_machine_that_shows_nothing_of_itself_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(platform, "freedesktop_os_release", refuse)
+    assert environment._cpu_flags() == []
+    assert environment._distribution() is None
+    assert cpu_model() is None
+    assert environment._version("no-such-distribution") is None
