@@ -26,7 +26,7 @@ def obstacles(names: Sequence[str], device: DeviceInfo) -> dict[str, str | None]
             for event in outcome.events:
                 if event["event"] == "probed":
                     found[job.items[event["item"]].workload] = event["reason"]
-            lost = outcome.begun if outcome.begun and outcome.fatal is None else len(job.items)
+            lost = len(job.items) if outcome.fatal else outcome.lost
             for item in job.items[outcome.finished : lost]:
                 found[item.workload] = outcome.death[1] if outcome.death else (outcome.fatal or {}).get("what")
             job = dataclasses.replace(job, items=job.items[lost:], sequence=job.sequence + lost)

@@ -159,26 +159,39 @@ class _Run:
         """Let each device choose among the candidates of the workloads that have some."""
         for group in self.groups:
             kind = group[0].kind
-            # A process for each search: what one leaves in caches and allocators is not another's.
-            for name in filter(_has_candidates, self.plan.workloads[kind]):
-                asking = [device for device in group if (kind, device.index, name) not in self.items]
-                if asking and not self._budget_is_spent(time.monotonic()):
-                    self.observer.advance(self.done, self.total, None, f"searching {name}")
-                    self._see_search_through([self._job(device, (Item(name),), -1, task="search") for device in asking])
+            jobs = []
+            for device in group:
+                names = filter(_has_candidates, self.plan.workloads[kind])
+                items = tuple(Item(name) for name in names if (kind, device.index, name) not in self.items)
+                if items:
+                    jobs.append(self._job(device, items, -1, task="search"))
+            while jobs and not self._budget_is_spent(time.monotonic()):
+                outcomes = local.run_group(jobs, self.folder.lock_fd, self._on_search_event, self._end_if_told)
+                jobs = [rest for outcome in outcomes for rest in self._note_search(outcome)]
 
-    def _see_search_through(self, jobs: Sequence[Job]) -> None:
-        for outcome in local.run_group(jobs, self.folder.lock_fd, on_poll=self._end_if_told):
-            _raise_fatal(outcome)
-            device, name = outcome.job.device, outcome.job.items[0].workload
-            item = Item(name, status="failed", reason="the search ended without an answer")
-            if outcome.death is not None:
-                item = dataclasses.replace(item, status=outcome.death[0], reason=f"search: {outcome.death[1]}")
-            for event in outcome.events:
-                if event["event"] == "winner":
-                    item = Item(name, event["candidate"], _search_metrics(event, registry.resolve(name)))
-                elif event["event"] == "no-winner":
-                    item = Item(name, status=event["status"], reason=event["reason"])
-            self.items[device.kind, device.index, name] = item
+    def _on_search_event(self, job: Job, event: local.Event) -> None:
+        if event["event"] == "begin":
+            self.observer.advance(self.done, self.total, None, f"searching {job.items[event['item']].workload}")
+
+    def _note_search(self, outcome: local.Outcome) -> list[Job]:
+        """Keep what a search found, or that it died over an item; give what is left of its job, if anything."""
+        _raise_fatal(outcome)
+        job = outcome.job
+        for event in outcome.events:
+            name = job.items[event["item"]].workload if "item" in event else ""
+            if event["event"] == "winner":
+                self._choose(job, Item(name, event["candidate"], _search_metrics(event)))
+            elif event["event"] == "no-winner":
+                self._choose(job, Item(name, status=event["status"], reason=event["reason"]))
+        if outcome.death is None:
+            return []
+        status, reason = outcome.death
+        for item in job.items[outcome.finished : outcome.lost]:
+            self._choose(job, Item(item.workload, status=status, reason=f"search: {reason}"))
+        return outcome.rest
+
+    def _choose(self, job: Job, item: Item) -> None:
+        self.items[job.device.kind, job.device.index, item.workload] = item
 
     # ------------------------------------------------------------ passes
 
@@ -228,14 +241,11 @@ class _Run:
 
     def _bury(self, outcome: local.Outcome) -> list[Job]:
         """Write the rows that a dead worker owes; give what is left of its job, if anything."""
-        job = outcome.job
-        if outcome.death is None or outcome.finished == len(job.items):
+        if outcome.death is None:
             return []
-        lost = outcome.begun or len(job.items)
-        for index in range(outcome.finished, lost):
-            self._write_death(job, index, *outcome.death)
-        rest = dataclasses.replace(job, items=job.items[lost:], sequence=job.sequence + lost)
-        return [rest] if rest.items else []
+        for index in range(outcome.finished, outcome.lost):
+            self._write_death(outcome.job, index, *outcome.death)
+        return outcome.rest
 
     def _write_death(self, job: Job, index: int, status: Status, reason: str) -> None:
         row = schema.blank_row(job, index, registry.resolve(job.items[index].workload), status, reason)
@@ -292,7 +302,7 @@ def _has_candidates(name: str) -> bool:
     return bool(workload.kernel.candidates(workload.params))
 
 
-def _search_metrics(event: Mapping[str, Any], workload: registry.Workload) -> tuple[Metric, ...]:
+def _search_metrics(event: Mapping[str, Any]) -> tuple[Metric, ...]:
     return (
         Metric("search_rate", event["rate"], "1/s", "higher"),
         Metric("search_tried", event["tried"], "1"),

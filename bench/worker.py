@@ -72,13 +72,16 @@ def main(job_path: str, events_fd: str) -> None:
 def _search(job: Job, device: Device, link: WorkerLink) -> None:
     for index, item in enumerate(job.items):
         link.begin(index)
+        if _budget_is_spent(job):  # the item's row will say so
+            link.tell("done", item=index)
+            continue
         try:
             winner = search.search(registry.resolve(item.workload), device, job.search_budget_s)
             link.tell("winner", item=index, **dataclasses.asdict(winner))
         except Exception as error:
             status, reason = _outcome(error)
             link.tell("no-winner", item=index, status=status, reason=reason)
-        link.tell("done", item=index, status="ok")
+        link.tell("done", item=index)
 
 
 def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
@@ -173,8 +176,12 @@ class _Decided(Exception):
 def _stop_if_decided(item: Item, job: Job) -> None:
     if item.status is not None:
         raise _Decided(item.status, item.reason)
-    if job.deadline_s is not None and time.monotonic() >= job.deadline_s:
+    if _budget_is_spent(job):
         raise _Decided("timeout", "the budget was spent before this workload began")
+
+
+def _budget_is_spent(job: Job) -> bool:
+    return job.deadline_s is not None and time.monotonic() >= job.deadline_s
 
 
 @contextlib.contextmanager

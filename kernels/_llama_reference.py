@@ -9,7 +9,8 @@ The reference shares no arithmetic with the model: separate projections, one hea
 ``sin``, a mask instead of a cache for the tokens of the run.
 
 Of a model above ``_SMALL_PARAMETERS`` a check takes one layer and a sample of the logits; of a long run a sample of its
-positions, the first and the last among them; of a batch a sample of its sequences. Each check draws anew.
+positions, the first and the last among them; of a batch a sample of its sequences. Each check of each process draws
+anew, so that the replicates of a run look at different layers.
 Letters as in ``_llama``; R of the T tokens are sampled, C of the V logits; P = E/2 pairs of a head.
 """
 
@@ -26,7 +27,7 @@ from kernels._llama import SCORE_SPREAD, KvCache, Layer, Llama, Shape, Trace, ro
 if TYPE_CHECKING:
     import torch
 
-_SMALL_PARAMETERS = 200_000_000
+_SMALL_PARAMETERS = 100_000_000
 _SEQUENCES = 2
 _POSITIONS = 64
 _LOGITS = 4096
@@ -58,14 +59,14 @@ def memory_bytes(shape: Shape, batch: int, tokens: int, slots: int, item_bytes: 
 
 
 class Reference:
-    def __init__(self, model: Llama, seed: int) -> None:
+    def __init__(self, model: Llama) -> None:
         self._shape = model.shape
         self._layers: tuple[Layer, ...] = tuple(model.layers)
         self._embedding_VD = model.embedding_VD
         self._norm_D = model.norm_D
         self._head = model.head
         self._small = model.shape.parameters <= _SMALL_PARAMETERS
-        self._random = random.Random(seed)
+        self._random = random.Random()
         dtype = str(model.dtype).removeprefix("torch.")
         self._unit_roundoff = _UNIT_ROUNDOFF[dtype]
         # Sums of K products are accumulated in fp32: K roundings of that, in proportion to the dtype's own.

@@ -56,7 +56,7 @@ class DecodeCase(Case):
         self._device = device
         self._positions = params.positions
         self.model = Llama(shape, params.dtype, device.torch_device, seed, positions=slots)
-        self._reference = Reference(self.model, seed)
+        self._reference = Reference(self.model)
         self._cache = self.model.new_cache(params.batch, slots)
         self._first_B1 = self.model.random_tokens(params.batch, 1)
         self._chosen_BT = torch.empty(params.batch, params.steps, dtype=torch.int64, device=device.torch_device)

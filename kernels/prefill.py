@@ -39,7 +39,7 @@ class PrefillCase(Case):
         self.work: Work = forward_work(shape, params.batch, range(1), params.prompt, ITEM_BYTES[params.dtype])
         self._device = device
         self.model = Llama(shape, params.dtype, device.torch_device, seed, positions=params.prompt)
-        self._reference = Reference(self.model, seed)
+        self._reference = Reference(self.model)
         self._tokens_BT = self.model.random_tokens(params.batch, params.prompt)
         self._cache = self.model.new_cache(params.batch, params.prompt)
         self._logits_BV = torch.empty(

@@ -80,7 +80,9 @@ class RoofCompute(Kernel[RoofComputeParams]):
         return _gemm_product.memory_bytes(params.dtype, shape) if shape else 0
 
     def candidates(self, params: RoofComputeParams) -> Sequence[RoofComputeParams]:
-        """Ascending by their work, so that a slow device finds its own before the large ones."""
+        """Ascending by their work, so that a slow device finds its own before the large ones; none if one is named."""
+        if params.shape is not None:
+            return ()
         shapes = [dataclasses.replace(params, shape=Shape.parse(text)) for text in _COARSE]
         shapes += [
             dataclasses.replace(params, shape=Shape.parse(text), backend="numpy")

@@ -38,6 +38,17 @@ class Outcome:
     death: tuple[Status, str] | None = None  # what befell it, and the item that was begun and not finished
     fatal: Event | None = None  # why the worker gave up
 
+    @property
+    def lost(self) -> int:
+        """The end of the items that died with it: the one in hand, if any, or all where it had not even begun."""
+        return self.begun or len(self.job.items)
+
+    @property
+    def rest(self) -> list[Job]:
+        """The job for what it never came to, if there is any."""
+        items = self.job.items[self.lost :]
+        return [dataclasses.replace(self.job, items=items, sequence=self.job.sequence + self.lost)] if items else []
+
 
 def run_group(
     jobs: Sequence[Job],

@@ -33,7 +33,7 @@ def build(shape: Shape = TINY, dtype: str = "fp32", seed: int = 0) -> Llama:
 
 def float64_logits(model: Llama, tokens_T: torch.Tensor) -> torch.Tensor:
     """Logits after the last token, all in float64, from the tokens on."""
-    reference = Reference(model, 0)
+    reference = Reference(model)
     positions_T = torch.arange(len(tokens_T))
     angles_TP = torch.outer(positions_T.double(), torch.tensor(rope_frequencies(model.shape), dtype=torch.float64))
     x_TD = model.embedding_VD[tokens_T].double()

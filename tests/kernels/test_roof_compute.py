@@ -55,6 +55,10 @@ def test_published_shapes_are_turned_from_m_n_k_to_m_k_n() -> None:
     assert Shape(m=1024, k=5120, n=10240) in shapes  # A100: 1024 x 10240 x 5120
 
 
+def test_a_named_shape_is_not_searched_for() -> None:
+    assert KERNEL.candidates(params("roof/compute/bf16@shape=512")) == ()
+
+
 def test_numpy_competes_where_it_has_a_product() -> None:
     for dtype in DTYPES:
         backends = {candidate.backend for candidate in KERNEL.candidates(params(f"roof/compute/{dtype}"))}
