@@ -37,9 +37,10 @@ class WorkerLink:
         self._go.acquire()
 
     def _listen(self) -> None:
-        # Blocks in read(2) without the interpreter lock, so it costs the measurement nothing.
-        for line in sys.stdin:
-            if line.strip() == "go":
+        # Blocks in read(2) without the interpreter lock, so it costs the measurement nothing. Read below sys.stdin, whose
+        # own lock would be held for ever in a forked child: a data-loader process closes its stdin first of all.
+        while received := os.read(0, 4096):
+            for _ in range(received.count(b"\n")):  # each line is a go
                 self._go.release()
         # A closed pipe: the parent is gone. The group is this worker's own, with its data-loader processes.
         os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -113,3 +113,12 @@ def test_devices_are_loaded_together_and_the_slowest_is_named(tmp_path: Path) ->
     assert len({pid(row) for row in together if row["status"] == "ok"}) == 4 - (crash["sequence"] == 0)
     assert all((row["rank"], row["world_size"]) == (0, 1) for row in alone)
     assert not {row["concurrency_group"] for row in alone} & {row["concurrency_group"] for row in together}
+
+
+def test_data_loader_processes_are_forked_from_a_worker_that_listens(tmp_path: Path) -> None:
+    """A lock that the listening thread held at the fork would hold up the children for ever."""
+    checkout = Checkout(tmp_path)
+    workload = "dataload/tokens/warm@backend=torch,workers=2,batches=4"
+    process = checkout.run(checkout.suite(workload, timeout_s=60))
+    _, rows = checkout.read()
+    assert by_status(rows).keys() == {"ok"}, process.stdout
