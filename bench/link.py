@@ -37,8 +37,8 @@ class WorkerLink:
         self._go.acquire()
 
     def _listen(self) -> None:
-        # Blocks in read(2) without the interpreter lock, so it costs the measurement nothing. Read below sys.stdin, whose
-        # own lock would be held for ever in a forked child: a data-loader process closes its stdin first of all.
+        # Blocks in read(2) without the interpreter lock, so it costs the measurement nothing. It reads below sys.stdin,
+        # whose lock would be held for ever in a forked child: a data-loader process closes its stdin first of all.
         while received := os.read(0, 4096):
             for _ in range(received.count(b"\n")):  # each line is a go
                 self._go.release()

@@ -100,7 +100,7 @@ class Policy:
     warmup_min_samples: int = 15
     warmup_max_samples: int = 200
     warmup_min_s: float = 0.1
-    warmup_max_s: float = 5.0
+    warmup_max_s: float = 8.0
     min_samples: int = 5
     max_samples: int = 1000
     max_s: float = 1.0
