@@ -7,7 +7,7 @@ SUITE ?= quick
 PYTEST_OPTIONS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: bench test test-gpu benchmarks docs clean
+.PHONY: bench test test-gpu benchmarks clean
 
 bench: $(VENV)/.installed
 	$(BIN)/vnbench run $(SUITE)

@@ -32,7 +32,8 @@ class Environment:
 
     @property
     def env_id(self) -> str:
-        return content_id(dict(self.keys))
+        # The memory that the kernel leaves changes a little with every boot: no other machine.
+        return content_id({key: value for key, value in self.keys.items() if key != "memory_bytes"})
 
     @property
     def columns(self) -> dict[str, Any]:

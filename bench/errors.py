@@ -7,12 +7,12 @@
     │   ├── ImpossibleDevice             a device that this machine does not have
     │   ├── UnreadableResult             a file that is missing, truncated or not ours
     │   └── ShadowedKernels              another package named ``kernels`` was imported
-    ├── WorkloadFailed               3   a workload failed or gave wrong answers
     ├── UnfitMachine                 4   the machine cannot be measured as asked
     │   └── UnusableGpu                  NVIDIA hardware is present and does not work
     ├── OutputNotWritable            7   the results folder cannot be written
     └── Interrupted             130/143  SIGINT or SIGTERM
 
+A workload that failed or gave wrong answers is a row, and exit code 3; no error is raised for it.
 ``Unsupported`` is no error of a run: a kernel raises it where this device cannot do the work,
 and it becomes a row with that status. Only the CLI turns an error into an exit.
 """
@@ -70,10 +70,6 @@ class ShadowedKernels(UsageError):
     pass
 
 
-class WorkloadFailed(VnbenchError):
-    exit_code = FAILED
-
-
 class UnfitMachine(VnbenchError):
     exit_code = UNFIT
 
@@ -97,6 +93,14 @@ class Interrupted(VnbenchError):
 
 class Unsupported(Exception):
     """This device or library cannot do the work; the text is the library's own where there is one."""
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Whether CUDA failed in a way that leaves this process's context unusable: torch's ``AcceleratorError``.
+
+    By its name, so that asking imports nothing.
+    """
+    return any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__)
 
 
 def worst(codes: Iterable[int]) -> int:

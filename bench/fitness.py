@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 CALIBRATION_SHIFT = 0.05
 STEAL = 0.01
+STEAL_LEAST_S = 0.025
 FOREIGN_CPU = 0.05
 # Roof and workload are measured one after the other; a hair above is noise, more is a roof found too low.
 ABOVE_ROOF = 1.02
@@ -54,6 +55,12 @@ FLAGS = {
         Flag(
             "roof-too-low", "low roof", "the workload ran above its measured roof", "trust the value, not the fraction"
         ),
+        Flag(
+            "mixed-environment",
+            "mixed",
+            "the run was resumed under another driver, library or device",
+            "start a new run",
+        ),
         Flag("cut-short", "cut short", "the budget ended sampling early", "give a larger --budget"),
         Flag("simulated", "simulated", "the device is a script: the figure measures nothing", "measure a real device"),
     )
@@ -64,10 +71,14 @@ def is_unfit(flag: str) -> bool:
     return flag.startswith("unfit:")
 
 
-def host_flags(steal_fraction: float | None, foreign_cpu_fraction: float | None) -> list[str]:
-    """Flags of the host's state while a workload was timed."""
+def host_flags(steal_fraction: float | None, foreign_cpu_fraction: float | None, cpu_s: float) -> list[str]:
+    """Flags of the host's state while a workload was timed.
+
+    Args:
+        cpu_s: all CPUs' time together. The kernel counts in ticks of 10 ms, and one tick is no evidence.
+    """
     flags = []
-    if steal_fraction is not None and steal_fraction > STEAL:
+    if steal_fraction is not None and steal_fraction > STEAL and steal_fraction * cpu_s > STEAL_LEAST_S:
         flags.append("unfit:steal")
     if foreign_cpu_fraction is not None and foreign_cpu_fraction > FOREIGN_CPU:
         flags.append("unfit:foreign-load")

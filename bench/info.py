@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +60,9 @@ def gather(selector: str, out: Path) -> NodeInfo:
         keys=dict(captured.keys),
         details=dict(captured.details),
         roofs=(*_measured(devices, out), *_datasheet(devices)),
-        unfit=tuple(fitness.host_flags(state.steal_fraction, state.foreign_cpu_fraction)),
+        unfit=tuple(fitness.host_flags(state.steal_fraction, state.foreign_cpu_fraction, state.cpu_s)),
         state=state,
     )
-
-
-def as_dict(info: NodeInfo) -> dict[str, Any]:
-    """What ``vnbench info --json`` prints."""
-    return dataclasses.asdict(info)
 
 
 def _datasheet(devices: tuple[DeviceInfo, ...]) -> list[RoofValue]:

@@ -18,6 +18,8 @@ from bench.kernel import Case
 from bench.stopping import WARMUP_RULES, launches_per_sample, next_look, sampled_enough
 from bench.types import Mark, Measurement, Policy, SampleFlag
 
+_SIZING_ROUNDS = 4
+
 
 def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None = None) -> Measurement:
     """Time a case.
@@ -56,8 +58,14 @@ def _launches_per_sample(case: Case, device: Device) -> int:
     """How many launches the device's timer needs in a sample, from a few single ones: the first of all is slow."""
     if case.resets or not device.min_sample_ns:
         return 1
-    take_one = functools.partial(_take_sample, case, device, device.repeat(case.launch, 1), 1)
-    return launches_per_sample(min(take_one() for _ in range(3)), device.min_sample_ns)
+    launches = 1
+    for _ in range(_SIZING_ROUNDS):  # a single launch is timed with the gap before it, so the first guess is too low
+        take = functools.partial(_take_sample, case, device, device.repeat(case.launch, launches), launches)
+        enough = launches_per_sample(min(take() for _ in range(3)), device.min_sample_ns)
+        if enough <= launches:
+            break
+        launches = enough
+    return launches
 
 
 def _warm_up(

@@ -16,7 +16,7 @@ from bench.types import Item, Job, Plan, Work
 # (before, after) in ns
 Calibration = tuple[int, int]
 
-_MERGED_FLAGS = ("unfit:calibration-shift", "roof-too-low")
+_MERGED_FLAGS = ("unfit:calibration-shift", "roof-too-low", "mixed-environment")
 # What was never measured was in no process, so loaded together with nothing.
 _NOT_LOADED = dict.fromkeys(("world_size", "rank", "concurrency_group"))
 _UTILISATION = {"roof/compute": "mfu", "roof/memory": "mbu"}
@@ -31,11 +31,17 @@ def finish(plan: Plan, rows: Iterable[Row], calibrations: Mapping[str, Calibrati
     by_key = {row_key(row): dict(row) for row in sorted(rows, key=lambda row: row["started_at"])}
     found = list(by_key.values())
     roofs = _measured_roofs(found)
+    environments: dict[tuple[str, int], set[str]] = {}
+    for row in found:
+        known = environments.setdefault((row["device"], row["device_index"]), set())
+        known |= {row["env_id"]} - {None}
     for row in found:
         row["validity"] = [flag for flag in row["validity"] if flag not in _MERGED_FLAGS]
-        _fill_calibration(row, calibrations.get(calibration_key(row)))
+        _fill_calibration(row, calibrations.get(calibration_key(row["concurrency_group"], row["rank"])))
         if row["value"] is not None:
             _fill_roofs(row, roofs)
+        if len(environments[row["device"], row["device_index"]]) > 1:
+            row["validity"].append("mixed-environment")
     missing = [row for row in _interrupted_rows(plan) if row_key(row) not in by_key]
     return sorted([*found, *missing], key=lambda row: (row["replicate"], row["sequence"], row["device_index"]))
 
@@ -45,8 +51,9 @@ def row_key(row: Row) -> tuple[Any, ...]:
     return row["workload"], row["device"], row["device_index"], row["replicate"]
 
 
-def calibration_key(row: Row) -> str:
-    return f"{row['concurrency_group']}-{row['rank']}"
+def calibration_key(concurrency_group: str | None, rank: int | None) -> str:
+    """Names one worker's pass."""
+    return f"{concurrency_group}-{rank}"
 
 
 def _interrupted_rows(plan: Plan) -> list[Row]:
@@ -100,8 +107,9 @@ def _fill_roofs(row: Row, measured: Mapping[tuple[str, int, str], tuple[float, s
     row["validity"] += fitness.roof_flags(row["fraction_of_roof"])
     row["metrics"] = [metric for metric in row["metrics"] if metric["name"] not in _UTILISATION.values()]
     for entry in measured_entries:
-        name = _UTILISATION["/".join(entry["name"].split("/")[:2])]
-        row["metrics"].append({"name": name, "value": entry["fraction"], "unit": "1", "better": "higher"})
+        utilisation = _UTILISATION.get("/".join(entry["name"].split("/")[:2]))
+        if utilisation is not None:
+            row["metrics"].append({"name": utilisation, "value": entry["fraction"], "unit": "1", "better": "higher"})
 
 
 def _roof(name: str, value: float, unit: str, source: str, rate: float | None) -> dict[str, Any]:

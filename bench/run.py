@@ -69,23 +69,23 @@ def execute(
                 run.search()
                 run.passes()
         except Interrupted as interrupt:
-            path, finished = _commit(folder, run.calibrations)
+            path, finished = _commit(folder)
             raise Interrupted(
                 interrupt.exit_code - 128,
                 f"interrupted by {interrupt.signal_name}; {finished} measurements are kept in {path}",
                 f"Go on with: vnbench run --resume {plan.run_id} --out {shlex.quote(str(out))}",
             ) from None
         plan = dataclasses.replace(plan, replicates=run.replicates_begun)
-        return _commit(dataclasses.replace(folder, plan=plan), run.calibrations)[0]
+        return _commit(dataclasses.replace(folder, plan=plan))[0]
     finally:
         folder.release()
 
 
 def recover(out: Path, observer: Observer) -> None:
     """Turn what killed runs left behind into results, their missing rows marked ``interrupted``."""
-    for folder in store.abandoned(out):
+    for folder in store.abandoned(out, node_name()):
         try:
-            path, finished = _commit(folder, {})
+            path, finished = _commit(folder)
             observer.note(f"recovered the killed run {folder.plan.run_id}: {finished} measurements, now in {path}")
         except UsageError as error:  # its workloads are not known to this version of vnbench
             observer.note(f"the killed run {folder.plan.run_id} stays in {folder.path}: {error}")
@@ -112,8 +112,8 @@ def resumable(out: Path, run_id: str) -> tuple[Plan, list[Row]]:
     return dataclasses.replace(plan, vnbench_version=bench.__version__, source_commit=source_commit()), kept
 
 
-def _commit(folder: RunFolder, calibrations: Mapping[str, merge.Calibration]) -> tuple[Path, int]:
-    rows = merge.finish(folder.plan, folder.rows(), calibrations)
+def _commit(folder: RunFolder) -> tuple[Path, int]:
+    rows = merge.finish(folder.plan, folder.rows(), folder.calibrations())
     return folder.commit(rows), sum(row["status"] != "interrupted" for row in rows)
 
 
@@ -134,7 +134,6 @@ class _Run:
         for row in kept:
             key = row["replicate"], row["device"]
             self.next_sequence[key] = max(self.next_sequence.get(key, 0), row["sequence"] + 1)
-        self.calibrations: dict[str, merge.Calibration] = {}
         self.replicates_begun = 0
         self.longest_pass_s = 0.0  # of those that measured anything
         self.began_s = time.monotonic()
@@ -248,7 +247,9 @@ class _Run:
         return outcome.rest
 
     def _write_death(self, job: Job, index: int, status: Status, reason: str) -> None:
-        row = schema.blank_row(job, index, registry.resolve(job.items[index].workload), status, reason)
+        item = job.items[index]
+        row = schema.blank_row(job, index, registry.resolve(item.workload), status, reason)
+        row["candidate"] = item.candidate
         if not (self.folder.path / store.part_name(row)).exists():  # it may have died just after writing its own
             store.write_part(self.folder.path, row, self.plan)
             self.observer.note(f"{row['workload']} on {job.device.label}: {status}: {reason}")
@@ -257,8 +258,8 @@ class _Run:
     def _note_calibration(self, outcome: local.Outcome) -> None:
         for event in outcome.events:
             if event["event"] == "calibration":
-                key = f"{outcome.job.concurrency_group}-{outcome.job.rank}"
-                self.calibrations[key] = (event["before_ns"], event["after_ns"])
+                key = merge.calibration_key(outcome.job.concurrency_group, outcome.job.rank)
+                self.folder.keep_calibration(key, event["before_ns"], event["after_ns"])
 
     def _job(self, device: DeviceInfo, items: tuple[Item, ...], replicate: int, **fields: Any) -> Job:
         return Job(

@@ -7,12 +7,13 @@ result: the run measures the winner again in a fresh process.
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from bench.device.base import Device
-from bench.errors import Unsupported
+from bench.errors import Unsupported, is_device_lost
 from bench.measure import measure
 from bench.registry import Workload
 from bench.spec import SEED, workload_name
@@ -32,6 +33,11 @@ POLICY = Policy(
 )
 
 
+_EXPLORING = 0.6  # of the budget; the rest is for the best of what was found
+_SHARE = 1 / 6  # of the budget, that one candidate may take
+_FINALISTS, _ROUNDS = 3, 2
+
+
 @dataclass(frozen=True)
 class Winner:
     """The best candidate's workload, its rate in the search, and how many were tried in how long."""
@@ -43,20 +49,22 @@ class Winner:
 
 
 def search(workload: Workload, device: Device, budget_s: float) -> Winner:
-    """Try candidates until the budget is spent or no neighbour is better.
+    """Try candidates until the budget is spent or no neighbour is better, then let the best meet once more.
 
-    A candidate is passed over when its work at the best rate so far would not fit into the time that is left.
+    A candidate is passed over when its work, at the best rate so far, would take more than a share of the budget.
 
     Raises:
         Unsupported: no candidate ran; with the words of the last one.
     """
     trial = _Trial(workload.kernel, device, budget_s)
     trial.visit(workload.kernel.candidates(workload.params))
-    while trial.best is not None and trial.visit(workload.kernel.neighbours(trial.best)):
+    while trial.rates and trial.visit(workload.kernel.neighbours(trial.best)):
         pass
-    if trial.best is None:
+    if not trial.rates:
         raise trial.error or Unsupported(f"{workload.name}: no candidate fits into {budget_s} s")
-    return Winner(workload_name(workload.kernel.name, trial.best), trial.rate, len(trial.seen), trial.spent_s)
+    trial.meet_again()
+    name = workload_name(workload.kernel.name, trial.best)
+    return Winner(name, trial.rate_of(trial.best), len(trial.seen), trial.spent_s)
 
 
 class _Trial:
@@ -66,48 +74,59 @@ class _Trial:
         self.began_ns = device.now_ns()
         self.budget_s = budget_s
         self.seen: set[Any] = set()
-        self.best: Any = None
-        self.rate = 0.0
+        self.rates: dict[Any, list[float]] = {}
         self.error: Exception | None = None
 
     @property
     def spent_s(self) -> float:
         return (self.device.now_ns() - self.began_ns) * 1e-9
 
-    def expected_s(self, params: Any) -> float:
-        """What trying a candidate will take at the best rate so far; 0 where that cannot be known."""
-        work = self.kernel.work(params)
-        if work is None or not self.rate:
-            return 0.0
-        launches = 1 + POLICY.warmup_max_samples + POLICY.min_samples  # one is the kernel's own, in prepare
-        return launches * (work.flops or 0) / self.rate
+    @property
+    def best(self) -> Any:
+        return max(self.rates, key=self.rate_of)
+
+    def rate_of(self, params: Any) -> float:
+        """The median of a candidate's visits."""
+        return statistics.median(self.rates[params])
 
     def visit(self, candidates: Iterable[Any]) -> bool:
         """Try those not seen yet; True if one of them is the new best."""
-        improved = False
+        before = self.best if self.rates else None
         for params in candidates:
-            if params in self.seen or self.spent_s >= self.budget_s:
-                continue
-            self.seen.add(params)
-            try:
-                improved |= self.attempt(params)
-            except (Unsupported, RuntimeError, NotImplementedError, ImportError, MemoryError) as error:
-                self.error = error
-        return improved
+            if params not in self.seen and self.spent_s < _EXPLORING * self.budget_s:
+                self.seen.add(params)
+                self.attempt(params)
+        return bool(self.rates) and self.best != before
 
-    def attempt(self, params: Any) -> bool:
+    def meet_again(self) -> None:
+        """Measure the best few again, in turns, so that none wins by the luck of its moment."""
+        finalists = sorted(self.rates, key=self.rate_of, reverse=True)[:_FINALISTS]
+        for params in finalists * _ROUNDS:
+            if self.spent_s < self.budget_s:
+                self.attempt(params)
+
+    def expected_s(self, params: Any) -> float:
+        """What trying a candidate will take at the best rate so far; 0 where that cannot be known."""
+        work = self.kernel.work(params)
+        if work is None or not self.rates:
+            return 0.0
+        launches = 1 + POLICY.warmup_max_samples + POLICY.min_samples  # one is the kernel's own, in prepare
+        return launches * (work.flops or 0) / self.rate_of(self.best)
+
+    def attempt(self, params: Any) -> None:
         free_bytes = self.device.free_bytes()
         needed = self.kernel.memory_bytes(params)
         if free_bytes is not None and needed > free_bytes:
             self.error = Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free_bytes)} are free")
-            return False
-        if self.expected_s(params) > self.budget_s - self.spent_s:
-            return False
-        with contextlib.closing(self.kernel.prepare(params, self.device, SEED)) as case:
-            # The lower quartile: a candidate is not to lose by a disturbance.
-            elapsed_ns = quantile(measure(case, self.device, POLICY).elapsed_ns, 0.25)
-            rate = case.work.rate(elapsed_ns) or 0.0
-        if rate <= self.rate:
-            return False
-        self.best, self.rate = params, rate
-        return True
+            return
+        if self.expected_s(params) > _SHARE * self.budget_s:
+            return
+        try:
+            with contextlib.closing(self.kernel.prepare(params, self.device, SEED)) as case:
+                # The lower quartile: a candidate is not to lose by a disturbance.
+                elapsed_ns = quantile(measure(case, self.device, POLICY).elapsed_ns, 0.25)
+                self.rates.setdefault(params, []).append(case.work.rate(elapsed_ns) or 0.0)
+        except (Unsupported, RuntimeError, NotImplementedError, ImportError, MemoryError) as error:
+            if is_device_lost(error):
+                raise
+            self.error = error

@@ -59,6 +59,20 @@ class RunFolder:
                 rows += _complete(pq.read_table(part))
         return rows
 
+    def keep_calibration(self, key: str, before_ns: int, after_ns: int) -> None:
+        """Keep what bracketed a pass of one worker, whose rows were written before the pass ended."""
+        target = self.path / f"calibration-{key}.json"
+        with writing(target):
+            write_atomically(target, json.dumps([before_ns, after_ns]).encode())
+
+    def calibrations(self) -> dict[str, tuple[int, int]]:
+        """What was kept, by key."""
+        found = {}
+        for path in self.path.glob("calibration-*.json"):
+            before_ns, after_ns = json.loads(path.read_text())
+            found[path.stem.removeprefix("calibration-")] = before_ns, after_ns
+        return found
+
     def commit(self, rows: Sequence[Row]) -> Path:
         """Write the run's one file, take away its folder, and give the file's path.
 
@@ -102,8 +116,11 @@ def begin(out: Path, plan: Plan, kept: Sequence[Row] = ()) -> RunFolder:
     return RunFolder(out, plan, lock_fd)
 
 
-def abandoned(out: Path) -> Iterator[RunFolder]:
-    """Lock and give the folders of runs whose processes are gone."""
+def abandoned(out: Path, node: str) -> Iterator[RunFolder]:
+    """Lock and give the folders of this node's runs whose processes are gone.
+
+    Those of other nodes are theirs to recover: a shared file system need not share its locks.
+    """
     for path in sorted(_incomplete(out).glob("*/plan.json")):
         try:
             plan = Plan.from_json(json.loads(path.read_text()))

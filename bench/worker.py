@@ -20,7 +20,7 @@ from typing import Any
 from bench import environment, fitness, registry, schema, search, store
 from bench.device.base import Device
 from bench.device.select import open_device
-from bench.errors import OutputNotWritable, Unsupported, VnbenchError
+from bench.errors import OutputNotWritable, Unsupported, VnbenchError, is_device_lost
 from bench.kernel import Case, Kernel
 from bench.link import WorkerLink
 from bench.measure import measure
@@ -41,6 +41,10 @@ PROBE_POLICY = Policy(
 
 # The exit code of a worker that has written its row but cannot use its device any more.
 DEVICE_LOST_CODE = 70
+
+
+# What libraries say in a plain RuntimeError.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 
 
 class _WrongAnswer(Exception):
@@ -81,6 +85,9 @@ def _search(job: Job, device: Device, link: WorkerLink) -> None:
         except Exception as error:
             status, reason = _outcome(error)
             link.tell("no-winner", item=index, status=status, reason=reason)
+            if is_device_lost(error):
+                link.tell("done", item=index)
+                os._exit(DEVICE_LOST_CODE)
         link.tell("done", item=index)
 
 
@@ -91,7 +98,9 @@ def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
         reason = None
         try:
             _fits(workload, device)
-            _probe(workload.kernel, workload.params, device)
+            if _probe(workload.kernel, workload.params, device) is None:
+                with contextlib.closing(workload.kernel.prepare(workload.params, device, SEED)) as case:
+                    _checked(case)
         except Exception as error:
             reason = _outcome(error)[1]
         link.tell("probed", item=index, reason=reason)
@@ -132,17 +141,13 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
         with _prepared(workload, device, job.plan.timeout_s) as case:
             first = _checked(case)
             meet()
-            before = host.read()
+            before = host.read(os.getppid())
             measurement = measure(case, device, job.plan.policy, _deadline_ns(job, device))
-            window = host.window(before, host.read())
-            row |= _sample_columns(measurement) | dataclasses.asdict(window)
+            window = host.window(before, host.read(os.getppid()))
+            row |= _sample_columns(measurement) | window.columns
             last = _checked(case)
             row |= _result_columns(case, measurement, [*case.metrics(measurement), *item.candidate_metrics])
         row |= _check_columns(first, last)
-        row["roofs"] = [
-            {"name": roof, "value": None, "unit": None, "source": "measured", "fraction": None}
-            for roof in workload.kernel.roofs(workload.params, job.device.kind)
-        ]
     except _Decided as decided:
         row |= {"status": decided.status, "reason": decided.reason}
         return []
@@ -153,7 +158,7 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
         raise
     except Exception as error:
         traceback.print_exc()
-        if _is_device_lost(error):
+        if is_device_lost(error):
             raise _DeviceLost(_outcome(error)[1]) from error
         row["status"], row["reason"] = _outcome(error)
         return []
@@ -201,7 +206,7 @@ def _prepared(workload: Workload, device: Device, timeout_s: float) -> Iterator[
 def _fits(workload: Workload, device: Device) -> None:
     needed, free = workload.kernel.memory_bytes(workload.params), device.free_bytes()
     if free is not None and needed > free:
-        raise MemoryError(f"needs {show_bytes(needed)}, {show_bytes(free)} are free")
+        raise Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free)} are free")
 
 
 def _probe(kernel: Kernel[Any], params: Any, device: Device) -> float | None:
@@ -224,7 +229,7 @@ def _probe(kernel: Kernel[Any], params: Any, device: Device) -> float | None:
                 return None
             return min(measure(case, device, PROBE_POLICY).elapsed_ns) / case.work.flops
     except (RuntimeError, NotImplementedError, ImportError) as error:
-        if _is_out_of_memory(error):
+        if _is_out_of_memory(error) or is_device_lost(error):
             raise
         raise Unsupported(_first_line(error)) from error
 
@@ -261,12 +266,15 @@ def _sample_columns(measurement: Measurement) -> Row:
 
 def _result_columns(case: Case, measurement: Measurement, metrics: list[Metric]) -> Row:
     work, median_ns = case.work, statistics.median(measurement.elapsed_ns)
+    value = work.rate(median_ns)
+    if value is None:
+        raise ValueError(f"no {work.unit} can be had from {work} in {median_ns} ns")
     return {
         "flops": work.flops,
         "bytes_moved": work.bytes_moved,
         "items": work.items,
         "item_unit": work.item_unit,
-        "value": work.rate(median_ns),
+        "value": value,
         "unit": work.unit,
         "median_ns": median_ns,
         "metrics": [dataclasses.asdict(metric) for metric in metrics],
@@ -279,7 +287,7 @@ def _check_columns(first: Check, last: Check) -> Row:
 
 
 def _flags(measurement: Measurement, window: host.HostWindow) -> list[str]:
-    flags = fitness.host_flags(window.steal_fraction, window.foreign_cpu_fraction)
+    flags = fitness.host_flags(window.steal_fraction, window.foreign_cpu_fraction, window.cpu_s)
     if not measurement.steady:
         flags.append("no-steady-state")
     if measurement.cut_short:
@@ -297,19 +305,13 @@ def _outcome(error: Exception) -> tuple[Status, str]:
     return "failed", f"{type(error).__name__}: {_first_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
 
 
-def _is_device_lost(error: Exception) -> bool:
-    import torch
-
-    return isinstance(error, torch.AcceleratorError)
-
-
 def _is_out_of_memory(error: Exception) -> bool:
     import torch
 
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in text or "not enough memory" in text)
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _first_line(error: Exception) -> str:

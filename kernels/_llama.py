@@ -129,7 +129,7 @@ class Linear:
         import torch
 
         self._weight = weight_NK
-        self._apply: Any = lambda x: torch.nn.functional.linear(x, self._weight)
+        self._apply: Any = lambda x: torch.nn.functional.linear(x, weight_NK)
         if weight_NK.device.type == "cpu" and torch.backends.mkldnn.is_available():
             try:
                 packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK)

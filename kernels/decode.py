@@ -88,7 +88,7 @@ class DecodeCase(Case):
             keys_BGSE[:, :, context:] = float("nan")
             values_BGSE[:, :, context:] = float("nan")
         self._logits_BV.fill_(float("nan"))
-        self._chosen_BT.zero_()
+        self._chosen_BT.fill_(-1)  # no token
         trace = self._reference.new_trace()
         self._burst(trace)
         self._device.synchronize()
@@ -102,6 +102,9 @@ class DecodeCase(Case):
             p99_ns = statistics.quantiles(itl_ns, n=100, method="inclusive")[98] if len(itl_ns) > 1 else itl_ns[0]
             figures += [("itl_p50_s", statistics.median(itl_ns) * 1e-9), ("itl_p99_s", p99_ns * 1e-9)]
         return [Metric(name, value, "s", "lower") for name, value in figures]
+
+    def close(self) -> None:
+        del self.model, self._reference, self._cache
 
 
 def _step_ns(measurement: Measurement) -> list[int]:

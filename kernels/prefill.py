@@ -69,6 +69,9 @@ class PrefillCase(Case):
         """The median time to the logits of the first token: TTFT without queue, tokenizer and sampling."""
         return [Metric("prefill_s", statistics.median(measurement.elapsed_ns) * 1e-9, "s", "lower")]
 
+    def close(self) -> None:
+        del self.model, self._reference, self._cache
+
 
 class PrefillKernel(Kernel[PrefillParams]):
     name = "prefill"

@@ -197,8 +197,8 @@ class RoofMemory(Kernel[RoofMemoryParams]):
             Unsupported: they do not fit in the memory that is free.
         """
         pattern = _PATTERNS[params.pattern]
-        array_bytes = _array_bytes(device)
         on_host = params.where == "host"
+        array_bytes = _array_bytes(device, on_host)
         free_bytes = None if on_host and device.info.kind == "cuda" else device.free_bytes()
         if free_bytes is not None and pattern.arrays * array_bytes > free_bytes:
             raise Unsupported(
@@ -207,10 +207,11 @@ class RoofMemory(Kernel[RoofMemoryParams]):
         return pattern(device, "cpu" if on_host else device.torch_device, array_bytes, seed)
 
 
-def _array_bytes(device: Device) -> int:
-    """The size of each array, a whole number of rows. A GPU's is also its host's, whose caches it does not know."""
+def _array_bytes(device: Device, on_host: bool) -> int:
+    """The size of each array, a whole number of rows."""
+    cache_bytes = device.host_cache_bytes if on_host else device.cache_bytes
     floor = _CUDA_FLOOR_BYTES if device.info.kind == "cuda" else _CPU_FLOOR_BYTES
-    return -(-max(_CACHES * device.cache_bytes, floor) // _GRAIN_BYTES) * _GRAIN_BYTES
+    return -(-max(_CACHES * cache_bytes, floor) // _GRAIN_BYTES) * _GRAIN_BYTES
 
 
 KERNEL = RoofMemory()

@@ -21,7 +21,6 @@ from bench.errors import Interrupted, UsageError, VnbenchError, worst
         (errors.ImpossibleDevice, 2),
         (errors.UnreadableResult, 2),
         (errors.ShadowedKernels, 2),
-        (errors.WorkloadFailed, 3),
         (errors.UnfitMachine, 4),
         (errors.UnusableGpu, 4),
         (errors.OutputNotWritable, 7),

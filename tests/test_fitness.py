@@ -25,7 +25,12 @@ from tests.checkout import ROOT
     ],
 )
 def test_the_host(steal: float | None, foreign: float | None, flags: list[str]) -> None:
-    assert fitness.host_flags(steal, foreign) == flags
+    assert fitness.host_flags(steal, foreign, cpu_s=100.0) == flags
+
+
+def test_one_or_two_ticks_of_stolen_time_are_no_evidence() -> None:
+    assert fitness.host_flags(2 / 94, 0.0, cpu_s=0.94) == []
+    assert fitness.host_flags(3 / 94, 0.0, cpu_s=0.94) == ["unfit:steal"]
 
 
 @pytest.mark.parametrize(
@@ -67,5 +72,5 @@ def test_every_flag_that_is_raised_is_explained() -> None:
     raised = set()
     for path in sorted(Path(ROOT, "bench").rglob("*.py")):
         raised |= set(re.findall(r'"(unfit:[a-z-]+)"|flags\.append\("([a-z-]+)"\)', path.read_text()))
-    names = {name for pair in raised for name in pair if name} | {"simulated", "roof-too-low"}
+    names = {name for pair in raised for name in pair if name} | {"simulated", "roof-too-low", "mixed-environment"}
     assert names == set(fitness.FLAGS)

@@ -29,6 +29,10 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "kernels", lambda: KERNELS)
 
 
+def key_of(row: Row) -> str:
+    return merge.calibration_key(row["concurrency_group"], row["rank"])
+
+
 def plan_of(*devices: DeviceInfo, replicates: int = 1, workloads: tuple[str, ...] = (WORK, COMPUTE, MEMORY)) -> Plan:
     return make_plan(*workloads, devices=devices or (CPU,), replicates=replicates)
 
@@ -148,7 +152,7 @@ def test_an_unknown_device_has_no_datasheet() -> None:
 def test_a_pass_in_which_the_machine_changed_is_flagged(after_ns: int, flagged: bool) -> None:
     plan = plan_of(replicates=2)
     first, second = work_row(plan), work_row(plan, replicate=1)
-    calibrations = {merge.calibration_key(first): (1000, after_ns), merge.calibration_key(second): (1000, 1001)}
+    calibrations = {key_of(first): (1000, after_ns), key_of(second): (1000, 1001)}
     rows = merge.finish(plan, [first, second], calibrations)
     by_replicate = {row["replicate"]: row for row in rows if row["workload"] == WORK}
     assert (by_replicate[0]["calibration_before_ns"], by_replicate[0]["calibration_after_ns"]) == (1000, after_ns)
@@ -159,8 +163,8 @@ def test_a_pass_in_which_the_machine_changed_is_flagged(after_ns: int, flagged: 
 def test_the_calibration_is_that_of_the_same_process() -> None:
     plan = plan_of()
     one, other = work_row(plan), work_row(plan) | {"rank": 1, "device_index": 1}
-    assert merge.calibration_key(one) != merge.calibration_key(other)
-    rows = merge.finish(plan, [one, other], {merge.calibration_key(other): (10, 20)})
+    assert key_of(one) != key_of(other)
+    rows = merge.finish(plan, [one, other], {key_of(other): (10, 20)})
     flagged = [row["rank"] for row in rows if row["validity"]]
     assert flagged == [1]
 
@@ -232,7 +236,15 @@ def everything(plan: Plan) -> tuple[list[Row], dict[str, merge.Calibration]]:
         roof_row(plan, MEMORY, 125, replicate=1),
         work_row(plan, device=1, replicate=1),
     ]
-    return rows, {merge.calibration_key(rows[0]): (1000, 1200)}
+    return rows, {key_of(rows[0]): (1000, 1200)}
+
+
+def test_a_run_resumed_in_another_environment_is_flagged() -> None:
+    plan = plan_of(replicates=2)
+    rows = [work_row(plan) | {"env_id": "a"}, work_row(plan, replicate=1) | {"env_id": "b"}]
+    assert all("mixed-environment" in row["validity"] for row in merge.finish(plan, rows, {}) if row["status"] == "ok")
+    rows[1]["env_id"] = "a"
+    assert not any("mixed-environment" in row["validity"] for row in merge.finish(plan, rows, {}))
 
 
 def test_merging_again_changes_nothing() -> None:

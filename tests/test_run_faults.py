@@ -62,7 +62,7 @@ def test_every_failure_is_a_row_with_its_reason_and_stops_no_other(checkout: Che
         "hang": ("timeout", "no answer within 5 s"),
         "raise": ("failed", "ValueError: a launch that fails [/as code does] (fault.py:"),
         "oom": ("oom", "can't allocate memory"),
-        "hungry": ("oom", "needs 1048576.00 TiB"),
+        "hungry": ("unsupported", "needs 1048576.00 TiB"),
         "wrong": ("wrong", "above the tolerance"),
         "wrong-later": ("wrong", "above the tolerance"),
         "nan": ("wrong", "error nan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,13 @@ class Scripted(Small):
     def __init__(self, coarse: Sequence[int], launch_ns: Callable[[int], int | Exception]) -> None:
         self.coarse, self.launch_ns = coarse, launch_ns
         self.cases: dict[int, ScriptedCase] = {}
+        self.visits: Counter[int] = Counter()
         self.bytes_of: Callable[[int], int] = lambda size: 0
 
     def prepare(self, params: Any, device: Device, seed: int) -> ScriptedCase:
         assert isinstance(device, FakeDevice)
-        assert params.size not in self.cases, "tried twice"
+        self.visits[params.size] += 1
+        assert self.visits[params.size] <= 3, "once to find it, twice against the others"
         launch_ns = self.launch_ns(params.size)
         if isinstance(launch_ns, Exception):
             raise launch_ns
@@ -90,6 +93,20 @@ def test_it_climbs_from_the_best_of_the_coarse_ones_to_the_top(device: FakeDevic
     assert set(kernel.cases) == {10, 20, 30, 19, 21, 22, 23, 24}
     assert found.tried == len(kernel.cases)
     assert found.spent_s == pytest.approx(device.now_ns() * 1e-9)
+
+
+def test_only_the_best_three_meet_again(device: FakeDevice) -> None:
+    kernel = Scripted((10, 20, 30), best_at(23))
+    winner(kernel, device)
+    assert {size for size, visits in kernel.visits.items() if visits == 3} == {22, 23, 24}
+    assert {visits for size, visits in kernel.visits.items() if size not in {22, 23, 24}} == {1}
+
+
+def test_a_lucky_moment_does_not_win(device: FakeDevice) -> None:
+    """Size 20 is three times faster than it is when it is seen first."""
+    kernel = Scripted((10, 20), lambda size: MS if size == 10 else (MS if kernel.visits[20] == 1 else 3 * MS))
+    kernel.neighbours = lambda params: ()  # type: ignore[method-assign]
+    assert winner(kernel, device).candidate == "small/n10"
 
 
 def test_one_candidate_without_neighbours_is_the_best(device: FakeDevice) -> None:
@@ -186,6 +203,14 @@ def test_where_none_fits_the_words_say_what_it_takes(device: FakeDevice, monkeyp
 def test_without_time_there_is_no_winner(device: FakeDevice) -> None:
     with pytest.raises(Unsupported, match="no candidate fits into 0 s"):
         winner(Scripted((10,), best_at(10)), device, budget_s=0)
+
+
+def test_a_lost_device_ends_the_search(device: FakeDevice) -> None:
+    import torch
+
+    kernel = Scripted((10, 20), lambda size: MS if size == 10 else torch.AcceleratorError("CUDA error"))
+    with pytest.raises(torch.AcceleratorError):
+        winner(kernel, device)
 
 
 def test_a_bug_is_not_taken_for_a_candidate_that_cannot_run(device: FakeDevice) -> None:

@@ -128,7 +128,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, out: Path, mon
     assert path.read_bytes() == before
     assert list(out.rglob("*.tmp")) == []
     monkeypatch.undo()
-    (recovered,) = store.abandoned(out)
+    (recovered,) = store.abandoned(out, make_plan().node)
     assert len(recovered.rows()) == 1
     recovered.release()
 
@@ -161,7 +161,7 @@ store.write_part(folder.path, make_row(plan, replicate=2), plan)
 def test_a_process_killed_while_it_writes_leaves_whole_parts_only(out: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(out)], cwd=ROOT, check=False)
     assert done.returncode == -9
-    (folder,) = store.abandoned(out)
+    (folder,) = store.abandoned(out, make_plan().node)
     assert [row["replicate"] for row in folder.rows()] == [0, 1]
     assert len(list(folder.path.glob("*.tmp"))) == 1
     path = folder.commit(folder.rows())
@@ -207,15 +207,15 @@ def holding(out: Path, how: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_run_is_abandoned_once_its_process_is_gone_and_not_before(out: Path) -> None:
     with holding(out, "alone") as process:
-        assert list(store.abandoned(out)) == []
+        assert list(store.abandoned(out, make_plan().node)) == []
         with pytest.raises(UsageError, match="run 5f0c2a91be is in progress"):
             store.begin(out, make_plan())
         process.kill()
         process.wait()
-        (folder,) = store.abandoned(out)
+        (folder,) = store.abandoned(out, make_plan().node)
         assert folder.plan == make_plan()
         assert len(folder.rows()) == 1
-        assert list(store.abandoned(out)) == [], "it is locked by this process now"
+        assert list(store.abandoned(out, make_plan().node)) == [], "it is locked by this process now"
         folder.release()
 
 
@@ -223,7 +223,7 @@ def test_a_run_whose_worker_lives_is_not_abandoned(out: Path) -> None:
     with holding(out, "shared") as process:
         process.kill()
         process.wait()
-        assert list(store.abandoned(out)) == []
+        assert list(store.abandoned(out, make_plan().node)) == []
 
 
 def test_a_folder_taken_away_before_it_was_locked_is_passed_over(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_a_folder_taken_away_before_it_was_locked_is_passed_over(out: Path, monk
         return try_lock(lock_fd)
 
     monkeypatch.setattr(store, "_try_lock", late)
-    assert list(store.abandoned(out)) == []
+    assert list(store.abandoned(out, make_plan().node)) == []
 
 
 def test_a_folder_that_was_taken_away_in_part_is_not_recovered_over_its_result(
@@ -250,7 +250,7 @@ def test_a_folder_that_was_taken_away_in_part_is_not_recovered_over_its_result(
     path = folder.commit(folder.rows())
     folder.release()
     assert folder.path.exists()
-    assert list(store.abandoned(out)) == []
+    assert list(store.abandoned(out, make_plan().node)) == []
     assert len(store.read(path)[1]) == 3
 
 
@@ -261,7 +261,7 @@ def test_what_is_not_a_run_is_passed_over(out: Path) -> None:
         (folder / "lock").touch()
         if text is not None:
             (folder / "plan.json").write_text(text)
-    assert list(store.abandoned(out)) == []
+    assert list(store.abandoned(out, make_plan().node)) == []
 
 
 def test_an_unreadable_part_does_not_hide_the_others(out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -28,6 +29,6 @@ def info(device: str, out: Path, as_json: bool) -> None:
     with table.console(stderr=True).status("looking at this node"):
         found = infos.gather(device, out)
     if as_json:
-        click.echo(json.dumps(infos.as_dict(found), indent=2))
+        click.echo(json.dumps(dataclasses.asdict(found), indent=2))
     else:
         table.show_info(table.console(), found)

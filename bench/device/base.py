@@ -21,6 +21,7 @@ class Device(Protocol):
     torch_device: str  # what torch calls it: "cpu" or "cuda:0"
     threads: int  # threads that a launch may use on the host
     cache_bytes: int  # the last-level cache; 0 where unknown
+    host_cache_bytes: int  # the CPUs' last-level caches together; 0 where unknown
     min_sample_ns: int  # a shorter sample would be lost in the timer's own resolution
 
     def now_ns(self) -> int:

@@ -1,26 +1,28 @@
 """One NVIDIA GPU as a device: CUDA events around a block of launches, synchronised once per sample.
 
-An event resolves about half a microsecond (CUDA Runtime API, ``cudaEventElapsedTime``); a sample of at least 1 ms
+An event resolves about half a microsecond (CUDA Runtime API, ``cudaEventElapsedTime``); a sample of some ms
 drowns that. Launches too short to keep the GPU busy from Python are captured into a CUDA graph.
 """
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.device.base import loop
-from bench.device.cpu import usable_cores
+from bench.device.cpu import last_level_cache_bytes, usable_cores
 from bench.types import DeviceInfo, Mark
 
-# Python enqueues a torch operation in some 5 to 10 us; more than ~50 launches per ms would time Python.
-_GRAPH_FROM_LAUNCHES = 50
+# Python enqueues a torch operation in some 5 to 10 us: launches shorter than 5 ms / 250 = 20 us would time Python.
+_GRAPH_FROM_LAUNCHES = 250
 
 
 class CudaDevice:
-    min_sample_ns = 1_000_000
+    # The gap between the begin event and the first launch, some 10 us of Python, is 0.2 % of this.
+    min_sample_ns = 5_000_000
 
     def __init__(self, info: DeviceInfo, scratch: Path) -> None:
         import torch
@@ -32,6 +34,7 @@ class CudaDevice:
         torch.set_num_threads(self.threads)
         torch.cuda.set_device(info.index)
         self.cache_bytes: int = torch.cuda.get_device_properties(info.index).L2_cache_size
+        self.host_cache_bytes = last_level_cache_bytes()
         self._torch = torch
         self._begin = torch.cuda.Event(enable_timing=True)
         self._end = torch.cuda.Event(enable_timing=True)
@@ -87,7 +90,7 @@ class CudaDevice:
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # torch leaves the capture's stream current where the capture fails; the outer context puts ours back.
-        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph):
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=side):
             for _ in range(launches):
                 launch()
         replay: Callable[[], None] = graph.replay
@@ -105,6 +108,8 @@ class CudaDevice:
         self._flush.zero_()
 
     def free_bytes(self) -> int | None:
+        gc.collect()  # a case that was closed may still be held by a cycle, and torch keeps what it frees
+        self._torch.cuda.empty_cache()
         free: int = self._torch.cuda.mem_get_info(self.info.index)[0]
         return free
 

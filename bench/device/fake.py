@@ -54,6 +54,7 @@ class FakeDevice:
     torch_device = "cpu"
     threads = 1
     cache_bytes = 0
+    host_cache_bytes = 0
     min_sample_ns = 0
 
     def __init__(self, info: DeviceInfo, scratch: Path, script: Scenario | None = None) -> None:

@@ -19,7 +19,7 @@ from bench.types import DeviceInfo
 
 SELECTORS = "auto, cpu, cuda, cuda:N, all, fake:SCENARIO"
 
-_NVIDIA_NODES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg")
+_NVIDIA_NODES = ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
 _PCI = Path("/sys/bus/pci/devices")
 _ENUMERATE_TIMEOUT_S = 120
 

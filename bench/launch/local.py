@@ -176,7 +176,8 @@ class _Worker:
         """End the worker and its children, and wait for it."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # in the driver's hands, it may never come back
+            self.process.wait(_EXIT_S)
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
@@ -194,6 +195,7 @@ class _Worker:
             case "done":
                 self.outcome.finished = event["item"] + 1
                 self.item = event["item"] + 1
+                self._restart_watch()
             case "fatal":
                 self.outcome.fatal = event
 
@@ -228,7 +230,9 @@ class _Worker:
         return ""
 
 
-def _how_it_ended(code: int) -> str:
+def _how_it_ended(code: int | None) -> str:
+    if code is None:
+        return "the worker cannot be killed: it waits inside the kernel"
     if code >= 0:
         return f"the worker ended with exit code {code}"
     name = signal.Signals(-code).name

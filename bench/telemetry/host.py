@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import resource
 from dataclasses import dataclass
@@ -29,10 +30,21 @@ class HostWindow:
     foreign_cpu_fraction: float | None
     involuntary_switches: int
     load_1m: float
+    cpu_s: float  # all CPUs' time together: how fine the fractions can be
+
+    @property
+    def columns(self) -> dict[str, float | None]:
+        """What a row keeps of it."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name != "cpu_s"}
 
 
-def read() -> HostReading:
-    """Counters now. ``/proc/stat`` counts in ticks of usually 10 ms, so windows should be long against that."""
+def read(run_pid: int | None = None) -> HostReading:
+    """Counters now. ``/proc/stat`` counts in ticks of usually 10 ms, so windows should be long against that.
+
+    Args:
+        run_pid: the process whose work, with that of all below it, is the run's own; this one by default. A worker
+            names its parent: the workers beside it are no foreign load.
+    """
     times = psutil.cpu_times()
     steal = getattr(times, "steal", 0.0)
     idle = times.idle + getattr(times, "iowait", 0.0)
@@ -40,7 +52,7 @@ def read() -> HostReading:
     busy = times.user + getattr(times, "nice", 0.0) + times.system
     busy += getattr(times, "irq", 0.0) + getattr(times, "softirq", 0.0)
     switches = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-    return HostReading(busy + idle + steal, busy, steal, _own_cpu_s(), switches)
+    return HostReading(busy + idle + steal, busy, steal, _own_cpu_s(run_pid or os.getpid()), switches)
 
 
 def window(before: HostReading, after: HostReading) -> HostWindow:
@@ -53,15 +65,18 @@ def window(before: HostReading, after: HostReading) -> HostWindow:
         foreign_cpu_fraction=min(1.0, max(0.0, foreign / total)) if total > 0 else None,
         involuntary_switches=after.involuntary_switches - before.involuntary_switches,
         load_1m=os.getloadavg()[0],
+        cpu_s=total,
     )
 
 
-def _own_cpu_s() -> float:
-    """CPU time of this process and its children, those still alive included."""
+def _own_cpu_s(run_pid: int) -> float:
+    """CPU time of the run's processes, and of this one's children that have ended."""
     times = os.times()
-    own = times.user + times.system + times.children_user + times.children_system
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            used = process.cpu_times()
-            own += used.user + used.system
+    own = times.children_user + times.children_system
+    with contextlib.suppress(psutil.Error):
+        run = psutil.Process(run_pid)
+        for process in [run, *run.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                used = process.cpu_times()
+                own += used.user + used.system
     return own

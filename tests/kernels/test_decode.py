@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -218,3 +220,16 @@ def test_check_passes_on_a_gpu(cuda_device: Any, dtype: str) -> None:
     case = case_of(f"decode/tiny/b3/ctx40@steps=6,dtype={dtype}", cuda_device)
     check = case.check()
     assert check.ok, check
+
+
+def test_a_closed_case_leaves_no_model_behind(cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without oneDNN's layout, as on a GPU, where two large models at once would not fit."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    case = case_of("decode/tiny/b1/ctx8@steps=2", cpu_device)
+    linear = weakref.ref(case.model.layers[0].qkv)
+    gc.disable()
+    try:
+        case.close()
+        assert linear() is None
+    finally:
+        gc.enable()

@@ -79,8 +79,10 @@ def test_an_array_is_four_caches_or_the_floor(
     kind: Any, cache_bytes: int, array_bytes: int, cpu_device: CpuDevice
 ) -> None:
     cpu_device.info = dataclasses.replace(cpu_device.info, kind=kind)
-    cpu_device.cache_bytes = cache_bytes
-    assert roof_memory._array_bytes(cpu_device) == array_bytes
+    cpu_device.cache_bytes, cpu_device.host_cache_bytes = cache_bytes, 0
+    assert roof_memory._array_bytes(cpu_device, on_host=False) == array_bytes
+    cpu_device.cache_bytes, cpu_device.host_cache_bytes = 0, cache_bytes
+    assert roof_memory._array_bytes(cpu_device, on_host=True) == array_bytes
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -102,6 +104,7 @@ def test_host_memory_of_a_gpu_s_machine_is_on_the_cpu(small: CpuDevice, monkeypa
     monkeypatch.setattr(small, "free_bytes", lambda: 0)  # of the GPU, so it does not matter
     small.info = dataclasses.replace(small.info, kind="cuda")
     small.torch_device = "no such device"
+    small.host_cache_bytes = 0
     case = opened("copy@where=host", small)
     assert case.check().ok
     assert case.work.bytes_moved == 2 * 2 * MIB
