@@ -5,12 +5,12 @@ Pure and repeatable: merging merged rows again changes nothing, so a resumed run
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import fitness, peaks, registry, schema
 from bench.schema import Row
-from bench.stats import geometric_mean
 from bench.types import Item, Job, Plan, Work
 
 # (before, after) in ns
@@ -77,14 +77,17 @@ def _fill_calibration(row: Row, calibration: Calibration | None) -> None:
 
 
 def _measured_roofs(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, str]]:
-    """The value and unit of each roof measured in this run: the geometric mean of its replicates on that device."""
+    """The value and unit of each roof measured in this run: the median of its replicates on that device.
+
+    The median, because a slow state of the machine in one pass lowers no limit.
+    """
     values: dict[tuple[str, int, str], list[float]] = {}
     units: dict[str, str] = {}
     for row in rows:
         if row["kernel"].startswith("roof/") and row["status"] == "ok":
             values.setdefault((row["device"], row["device_index"], row["workload"]), []).append(row["value"])
             units[row["workload"]] = row["unit"]
-    return {key: (geometric_mean(replicates), units[key[2]]) for key, replicates in values.items()}
+    return {key: (statistics.median(replicates), units[key[2]]) for key, replicates in values.items()}
 
 
 def _fill_roofs(row: Row, measured: Mapping[tuple[str, int, str], tuple[float, str]]) -> None:

@@ -82,6 +82,17 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
         assert "matmul/fp32/1024" in ended.stdout
 
 
+def test_the_table_of_the_readme_is_what_the_tool_prints_of_the_reference_result() -> None:
+    shown = re.search(r"<!-- table -->\n```\n(.*?)```\n<!-- /table -->", README, flags=re.DOTALL)
+    assert shown is not None
+    run_id = shown[1].split()[1]
+    (path,) = (ROOT / "results" / "reference").rglob(f"*-{run_id}.parquet")
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench", "show", str(path)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert [line.rstrip() for line in ended.stdout.splitlines()] == shown[1].splitlines()
+
+
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
