@@ -16,6 +16,7 @@ from bench.summary import Spread, Summary
 from bench.types import DeviceInfo, Plan
 
 _WIDTH = 80
+_NAME_WIDTH = 28
 _STYLES = {"ok": "green", "unsupported": "dim", "interrupted": "yellow"}
 
 
@@ -51,8 +52,13 @@ def _table(summaries: Sequence[Summary], width: int) -> Table:
     table.add_column("validity", no_wrap=True)
     for one in summaries:
         fraction = "–" if one.fraction_of_roof is None else f"{one.fraction_of_roof:.0%}"
-        table.add_row(one.workload, one.device, _value(one), _interval(one), fraction, _validity(one))
+        table.add_row(_name(one.workload), one.device, _value(one), _interval(one), fraction, _validity(one))
     return table
+
+
+def _name(workload: str) -> str:
+    """A long name breaks where its options begin, if it has to break."""
+    return workload if len(workload) <= _NAME_WIDTH else workload.replace("@", "\n@", 1)
 
 
 def _value(one: Summary) -> str:
