@@ -19,7 +19,18 @@ def obstacles(names: Sequence[str], device: DeviceInfo) -> dict[str, str | None]
     found: dict[str, str | None] = {}
     with tempfile.TemporaryDirectory(prefix="vnbench-") as folder, Path(os.devnull).open() as no_lock:
         (Path(folder) / "logs").mkdir()
-        plan = Plan("probe", "", "", "", {device.kind: tuple(names)}, (device,), Policy(), 1, _TIMEOUT_S, "")
+        plan = Plan(
+            run_id="probe",
+            node="",
+            suite="",
+            started_at="",
+            workloads={device.kind: tuple(names)},
+            devices=(device,),
+            policy=Policy(),
+            replicates=1,
+            timeout_s=_TIMEOUT_S,
+            vnbench_version="",
+        )
         job = Job(plan, device, tuple(map(Item, names)), 0, folder=folder, scratch=folder, task="probe")
         while job.items:
             (outcome,) = local.run_group([job], no_lock.fileno())

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bench.cli.options import device_option, json_option, out_option
+from bench.cli.result import print_result
 
 
 def _tags(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -59,11 +60,11 @@ def run(
       vnbench run my-suite.toml --strict --json
     """
     from bench import run as runs
-    from bench import store, suite, summary
+    from bench import suite, summary
     from bench.device import select
     from bench.errors import UsageError
     from bench.plan import make_plan
-    from bench.report import data, table
+    from bench.report import table
     from bench.report.progress import RunProgress
 
     if resume and (what or replicates):
@@ -83,12 +84,7 @@ def run(
         for reason in dict.fromkeys(one.reason for one in plan.devices):
             progress.note(reason)
         path = runs.execute(plan, out, budget_s=budget, kept=kept, observer=progress)
-    plan, rows = store.read(path)
-    summaries = summary.summarize(rows)
-    spreads = summary.spreads(summaries)
-    if as_json:
-        click.echo(data.results_json(plan, path, summaries, spreads))
-    else:
-        table.show_results(table.console(), plan, summaries, spreads)
+    rows = print_result(path, as_json=as_json)
+    if not as_json:
         click.echo(f"results: {path}")
     sys.exit(summary.exit_code(rows, strict=strict))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from bench.cli.options import json_option, out_option
+from bench.cli.result import print_result
 
 
 @click.command()
@@ -23,15 +23,7 @@ def show(what: str, out: Path, as_json: bool) -> None:
       vnbench show 5f0c
       vnbench show results/reference --json
     """
-    from bench import store, summary
-    from bench.report import data, table
+    from bench import store
 
     for path in store.find(out, what):
-        plan, rows = store.read(path)
-        summaries = summary.summarize(rows)
-        spreads = summary.spreads(summaries)
-        if as_json:
-            click.echo(data.results_json(plan, path, summaries, spreads))
-        else:
-            table.show_results(table.console(), plan, summaries, spreads)
-    sys.exit(0)
+        print_result(path, as_json=as_json)
