@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 CALIBRATION_SHIFT = 0.05
 STEAL = 0.01
-STEAL_LEAST_S = 0.025
 FOREIGN_CPU = 0.05
+# The kernel counts in ticks of 10 ms: what is not above two of them is no evidence, whatever its share.
+LEAST_CPU_S = 0.025
 # Roof and workload are measured one after the other; a hair above is noise, more is a roof found too low.
 ABOVE_ROOF = 1.02
 
@@ -75,12 +76,13 @@ def host_flags(steal_fraction: float | None, foreign_cpu_fraction: float | None,
     """Flags of the host's state while a workload was timed.
 
     Args:
-        cpu_s: all CPUs' time together. The kernel counts in ticks of 10 ms, and one tick is no evidence.
+        cpu_s: all CPUs' time together.
     """
+    least = LEAST_CPU_S / cpu_s if cpu_s > 0 else 1.0
     flags = []
-    if steal_fraction is not None and steal_fraction > STEAL and steal_fraction * cpu_s > STEAL_LEAST_S:
+    if steal_fraction is not None and steal_fraction > max(STEAL, least):
         flags.append("unfit:steal")
-    if foreign_cpu_fraction is not None and foreign_cpu_fraction > FOREIGN_CPU:
+    if foreign_cpu_fraction is not None and foreign_cpu_fraction > max(FOREIGN_CPU, least):
         flags.append("unfit:foreign-load")
     return flags
 

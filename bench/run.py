@@ -27,6 +27,8 @@ from bench.types import DeviceInfo, Item, Job, Metric, Plan, Status
 
 # A later pass is begun only if it fits into the budget at the pace of the longest one so far.
 _PACE = 1.05
+_SEARCH_BUDGET_S = 3.0
+_FAKE_SEARCH_BUDGET_S = 0.02  # on the scripted clock, on which any product takes a millisecond
 
 
 class Observer(Protocol):
@@ -163,7 +165,8 @@ class _Run:
                 names = filter(_has_candidates, self.plan.workloads[kind])
                 items = tuple(Item(name) for name in names if (kind, device.index, name) not in self.items)
                 if items:
-                    jobs.append(self._job(device, items, -1, task="search"))
+                    budget_s = _SEARCH_BUDGET_S if kind != "fake" else _FAKE_SEARCH_BUDGET_S
+                    jobs.append(self._job(device, items, -1, task="search", search_budget_s=budget_s))
             while jobs and not self._budget_is_spent(time.monotonic()):
                 outcomes = local.run_group(jobs, self.folder.lock_fd, self._on_search_event, self._end_if_told)
                 jobs = [rest for outcome in outcomes for rest in self._note_search(outcome)]

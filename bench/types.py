@@ -217,7 +217,7 @@ class Job:
     world_size: int = 1
     rank: int = 0
     deadline_s: float | None = None  # on the system-wide monotonic clock
-    search_budget_s: float = 3.0
+    search_budget_s: float = 0.0  # for each item of a search
 
     @property
     def concurrency_group(self) -> str:

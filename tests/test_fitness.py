@@ -28,7 +28,9 @@ def test_the_host(steal: float | None, foreign: float | None, flags: list[str]) 
     assert fitness.host_flags(steal, foreign, cpu_s=100.0) == flags
 
 
-def test_one_or_two_ticks_of_stolen_time_are_no_evidence() -> None:
+def test_one_or_two_ticks_are_no_evidence() -> None:
+    assert fitness.host_flags(0.0, 2 / 20, cpu_s=0.20) == []
+    assert fitness.host_flags(0.0, 3 / 20, cpu_s=0.20) == ["unfit:foreign-load"]
     assert fitness.host_flags(2 / 94, 0.0, cpu_s=0.94) == []
     assert fitness.host_flags(3 / 94, 0.0, cpu_s=0.94) == ["unfit:steal"]
 

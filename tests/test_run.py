@@ -122,3 +122,12 @@ def test_data_loader_processes_are_forked_from_a_worker_that_listens(tmp_path: P
     process = checkout.run(checkout.suite(workload, timeout_s=60))
     _, rows = checkout.read()
     assert by_status(rows).keys() == {"ok"}, process.stdout
+
+
+def test_a_search_on_a_scripted_clock_comes_to_an_end(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    suite = checkout.suite("matmul/fp32/64", timeout_s=60)
+    process = checkout.vnbench("run", suite, "--device", "fake:steady", "--out", checkout.out)
+    _, rows = checkout.read()
+    assert by_status(rows).keys() == {"ok"}, process.stdout
+    assert {row["candidate"] is not None for row in rows if row["kernel"] == "roof/compute"} == {True}
