@@ -19,7 +19,7 @@ from bench.measure import measure
 from bench.types import Check, DeviceInfo, Policy, Work
 
 SAMPLES = 10_000
-POLICY = Policy(warmup_rule="count", min_samples=SAMPLES, max_samples=SAMPLES)
+POLICY = Policy(warmup_rule="count", warmup_min_s=0.0, min_samples=SAMPLES, max_samples=SAMPLES)
 FRESH_PROCESSES = 5
 REPORT_COST = f"from {__name__} import report_cost; report_cost()"
 
