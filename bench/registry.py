@@ -8,7 +8,7 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def catalogue() -> list[str]:
     return [name for kernel in kernels().values() for name in kernel.catalogue]
 
 
-def resolve(name: str) -> Workload:
+def resolve(name: str, others: Sequence[str] = ()) -> Workload:
     """The workload of that name, listed or not.
 
     Raises:
@@ -82,23 +82,26 @@ def resolve(name: str) -> Workload:
     path = name.partition("@")[0]
     owners = [kernel for kernel in kernels().values() if f"{path}/".startswith(f"{kernel.name}/")]
     if not owners:
-        raise _unknown(name)
+        raise _unknown(name, others)
     kernel = max(owners, key=lambda owner: len(owner.name))
     params = parse_params(kernel.name, kernel.params_type, name)
     return Workload(workload_name(kernel.name, params), kernel, params)
 
 
-def match(text: str) -> list[str]:
+def match(text: str, others: Sequence[str] = ()) -> list[str]:
     """The canonical names behind a workload name or a glob over the catalogue.
+
+    Args:
+        others: what else could have been meant (suites), for the hint.
 
     Raises:
         UnknownWorkload: nothing has that name or matches the glob.
     """
     if not any(character in text for character in "*?["):
-        return [resolve(text).name]
+        return [resolve(text, others).name]
     names = fnmatch.filter(catalogue(), text)
     if not names:
-        raise _unknown(text)
+        raise _unknown(text, others)
     return names
 
 
@@ -111,8 +114,8 @@ def with_roofs(names: Iterable[str], kind: Any) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def _unknown(name: str) -> UnknownWorkload:
-    near = difflib.get_close_matches(name, catalogue(), n=3, cutoff=0.4)
+def _unknown(name: str, others: Sequence[str]) -> UnknownWorkload:
+    near = difflib.get_close_matches(name, [*others, *catalogue()], n=3, cutoff=0.4)
     families = ", ".join(pattern(kernel.name, kernel.params_type) for kernel in kernels().values())
     hint = f"Nearest: {', '.join(near)}" if near else f"There are: {families}"
     return UnknownWorkload(f"no workload or suite {name!r}", f"{hint}. `vnbench list` shows all")

@@ -1,6 +1,6 @@
 """The best of a kernel's candidates: a coarse first choice, then the neighbours of the best, inside a time budget.
 
-The winner of a search is flattered by its own luck (20 to 40 % was seen), so the figure found here is never the
+The winner of a search is flattered by its own luck, so the figure found here is never the
 result: the run measures the winner again in a fresh process.
 """
 

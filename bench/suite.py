@@ -67,7 +67,7 @@ def choose(texts: Sequence[str]) -> Suite:
     suites = [text for text in texts if text in names() or text.endswith(".toml")]
     if len(suites) > 1:
         raise UsageError(f"two suites at once: {' and '.join(suites)}", "Run one after the other")
-    workloads = [name for text in texts if text not in suites for name in registry.match(text)]
+    workloads = [name for text in texts if text not in suites for name in registry.match(text, names())]
     if not texts:
         suites = [DEFAULT]
     base = load(suites[0]) if suites else Suite("custom", "workloads named on the command line")

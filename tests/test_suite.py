@@ -198,3 +198,8 @@ def test_two_suites_at_once_are_refused() -> None:
 def test_what_is_neither_suite_nor_workload_is_refused() -> None:
     with pytest.raises(UnknownWorkload, match="no workload or suite 'quik'"):
         suite.choose(["quik"])
+
+
+def test_a_misspelt_suite_is_told_the_nearest() -> None:
+    with pytest.raises(UnknownWorkload, match="Nearest: quick"):
+        suite.choose(["quik"])
