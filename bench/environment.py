@@ -7,13 +7,14 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.device.select import cpu_model
 from bench.spec import canonical_json, content_id
+from bench.telemetry import host_facts, nvml, nvml_facts
 from bench.types import DeviceInfo
 
 # Variables that change what libraries do; no others are read, and none that may be a credential (NVIDIA_API_KEY).
@@ -21,6 +22,27 @@ _VARIABLES = re.compile(
     r"(?!.*(KEY|TOKEN|SECRET|PASSWORD))"
     r"(OMP|MKL|OPENBLAS|GOMP|KMP|ONEDNN|DNNL|TORCH|PYTORCH|CUBLAS|NVIDIA|CUDA|CUPY|MALLOC)_[A-Z0-9_]+"
 )
+
+
+# What a result is checked by: `ab` and `gate` demand equal hardware keys, and equal software and settings but for those
+# that the user varies; `compare` and `info diff` show all of them; a run is mixed if any changes in its course.
+KEYS: Mapping[str, tuple[str, ...]] = {
+    "hardware": (
+        "device_name",
+        "device_memory_bytes",
+        "mig_profile",
+        "cpu_model",
+        "cpu_cores",
+        "memory_bytes",
+        "virtualization",
+        "hypervisor",
+    ),
+    "software": ("driver", "vbios", "cuda", "torch", "cupy", "numpy", "python", "os", "os_kernel", "container"),
+    "settings": ("ecc_mode", "power_limit_w", "power_limit_default_w", "cpu_governor", "debug"),
+}
+
+# What the kernel leaves of the memory changes a little with every boot: no other machine.
+_MEMORY_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -32,7 +54,6 @@ class Environment:
 
     @property
     def env_id(self) -> str:
-        # The memory that the kernel leaves changes a little with every boot: no other machine.
         return content_id({key: value for key, value in self.keys.items() if key != "memory_bytes"})
 
     @property
@@ -41,25 +62,43 @@ class Environment:
         return {"env_id": self.env_id, **self.keys, "environment": canonical_json(dict(self.details))}
 
 
+def same_memory(sizes: Sequence[float | None]) -> bool:
+    """Whether sizes of main memory can be one machine's at several boots."""
+    known = [size for size in sizes if size]
+    return len(known) in (0, len(sizes)) and (not known or max(known) <= min(known) * (1 + _MEMORY_TOLERANCE))
+
+
 def capture(device: DeviceInfo) -> Environment:
     """The environment of this process on that device."""
     import psutil
     import torch
 
+    gpu = nvml_facts.facts(device) if device.kind == "cuda" else {}
+    machine = host_facts.facts()
     keys = {
         "device_name": device.name,
-        "driver": driver_version(),
+        "device_memory_bytes": device.memory_bytes if device.kind == "cuda" else None,
+        "mig_profile": (gpu.get("mig_slice") or {}).get("profile"),
+        "cpu_model": cpu_model(),
+        "cpu_cores": psutil.cpu_count(logical=False),
+        "memory_bytes": psutil.virtual_memory().total,
+        "virtualization": machine["virtualization"],
+        "hypervisor": machine["hypervisor"],
+        "driver": gpu.get("driver") or nvml.driver_version(),
+        "vbios": gpu.get("vbios"),
         "cuda": torch.version.cuda,
         "torch": torch.__version__,
         "cupy": _version("cupy", "cupy-cuda12x", "cupy-cuda13x"),
         "numpy": _version("numpy"),
         "python": platform.python_version(),
-        "cpu_model": cpu_model(),
-        "cpu_cores": psutil.cpu_count(logical=False),
-        "memory_bytes": psutil.virtual_memory().total,
         "os": _distribution(),
         "os_kernel": platform.release(),
-        "virtualization": virtualization(),
+        "container": machine["container"],
+        "ecc_mode": gpu.get("ecc_mode"),
+        "power_limit_w": gpu.get("power_limit_w"),
+        "power_limit_default_w": gpu.get("power_limit_default_w"),
+        "cpu_governor": _governor(machine),
+        "debug": host_facts.debug(),
     }
     details = {
         "architecture": platform.machine(),
@@ -71,32 +110,23 @@ def capture(device: DeviceInfo) -> Environment:
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "packages": {name: _version(name) for name in ("pandas", "pyarrow", "scipy", "nvidia-ml-py", "nvidia-cublas")},
         "variables": {key: value for key, value in sorted(os.environ.items()) if _VARIABLES.fullmatch(key)},
+        "host": machine,
+        "gpu": gpu,
     }
     return Environment(keys, details)
 
 
-def driver_version() -> str | None:
-    """The NVIDIA driver's version from NVML; None where there is no driver or it does not answer."""
-    import pynvml
+def _governor(machine: Mapping[str, Any]) -> str | None:
+    """The frequency governor; with the preference behind it where that decides.
 
-    with contextlib.suppress(pynvml.NVMLError):
-        pynvml.nvmlInit()
-        try:
-            version: str = pynvml.nvmlSystemGetDriverVersion()
-            return version
-        finally:
-            pynvml.nvmlShutdown()
-    return None
-
-
-def virtualization() -> str:
-    """``vm``, ``container``, ``vm+container`` or ``none``, as far as an ordinary user can see."""
-    found = []
-    if "hypervisor" in _cpu_flags():
-        found.append("vm")
-    if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")) or "container" in os.environ:
-        found.append("container")
-    return "+".join(found) or "none"
+    In their active mode these two drivers choose the clock by the preference, and ``powersave`` names only the mode
+    (Linux, Documentation/admin-guide/pm/intel_pstate.rst and amd-pstate.rst).
+    """
+    governor: str | None = machine["cpu_governor"]
+    preference = machine["energy_performance_preference"]
+    if governor == "powersave" and machine["scaling_driver"] in ("intel_pstate", "amd-pstate-epp") and preference:
+        return f"{governor}/{preference}"
+    return governor
 
 
 def _cpu_flags() -> list[str]:

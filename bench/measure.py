@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -34,7 +35,9 @@ def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None 
         launches = _launches_per_sample(case, device)
         take = functools.partial(_take_sample, case, device, device.repeat(case.launch, launches), launches)
         warmup_ns, steady = _warm_up(take, device, policy, deadline_ns)
+        timed_from_ns = time.monotonic_ns()
         sampled = _sample(take, device, policy, deadline_ns)
+        timed_until_ns = time.monotonic_ns()
     limit = stats.far_out_limit(sampled.elapsed_ns)
     return Measurement(
         elapsed_ns=tuple(sampled.elapsed_ns),
@@ -44,6 +47,8 @@ def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None 
         launches_per_sample=launches,
         steady=steady,
         cut_short=sampled.cut_short,
+        timed_from_ns=timed_from_ns,
+        timed_until_ns=timed_until_ns,
     )
 
 

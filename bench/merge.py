@@ -1,4 +1,4 @@
-"""From the rows that workers left to the rows of the result: roofs, calibration, what is missing.
+"""From the rows that workers left to the rows of the result: state, roofs, calibration, flags, what is missing.
 
 Pure and repeatable: merging merged rows again changes nothing, so a resumed run needs no special case.
 """
@@ -11,22 +11,26 @@ from typing import Any
 
 from bench import fitness, peaks, registry, schema
 from bench.schema import Row
+from bench.telemetry import window
+from bench.telemetry.reading import Reading
 from bench.types import Item, Job, Plan, Work
 
 # (before, after) in ns
 Calibration = tuple[int, int]
 
-_MERGED_FLAGS = ("unfit:calibration-shift", "roof-too-low", "mixed-environment")
 # What was never measured was in no process, so loaded together with nothing.
 _NOT_LOADED = dict.fromkeys(("world_size", "rank", "concurrency_group"))
 _UTILISATION = {"roof/compute": "mfu", "roof/memory": "mbu"}
 
 
-def finish(plan: Plan, rows: Iterable[Row], calibrations: Mapping[str, Calibration]) -> list[Row]:
+def finish(
+    plan: Plan, rows: Iterable[Row], calibrations: Mapping[str, Calibration], readings: Iterable[Reading] = ()
+) -> list[Row]:
     """The rows of a run's file: one for everything that was planned.
 
     Args:
         calibrations: by ``concurrency_group`` and rank, as ``calibration_key`` names them.
+        readings: of all devices, in any order.
     """
     by_key = {row_key(row): dict(row) for row in sorted(rows, key=lambda row: row["started_at"])}
     found = list(by_key.values())
@@ -35,13 +39,16 @@ def finish(plan: Plan, rows: Iterable[Row], calibrations: Mapping[str, Calibrati
     for row in found:
         known = environments.setdefault((row["device"], row["device_index"]), set())
         known |= {row["env_id"]} - {None}
+    series = _series(readings)
     for row in found:
-        row["validity"] = [flag for flag in row["validity"] if flag not in _MERGED_FLAGS]
-        _fill_calibration(row, calibrations.get(calibration_key(row["concurrency_group"], row["rank"])))
+        calibration = calibrations.get(calibration_key(row["concurrency_group"], row["rank"]))
+        if calibration is not None:
+            row["calibration_before_ns"], row["calibration_after_ns"] = calibration
+        _fill_state(row, series.get((row["device"], row["device_index"]), []), plan.telemetry_hz)
         if row["value"] is not None:
             _fill_roofs(row, roofs)
-        if len(environments[row["device"], row["device_index"]]) > 1:
-            row["validity"].append("mixed-environment")
+        is_mixed = len(environments[row["device"], row["device_index"]]) > 1
+        row["validity"] = _validity(row, is_mixed)
     missing = [row for row in _interrupted_rows(plan) if row_key(row) not in by_key]
     return sorted([*found, *missing], key=lambda row: (row["replicate"], row["sequence"], row["device_index"]))
 
@@ -70,10 +77,29 @@ def _interrupted_rows(plan: Plan) -> list[Row]:
     return rows
 
 
-def _fill_calibration(row: Row, calibration: Calibration | None) -> None:
-    if calibration is not None:
-        row["calibration_before_ns"], row["calibration_after_ns"] = calibration
-    row["validity"] += fitness.calibration_flags(row["calibration_before_ns"], row["calibration_after_ns"])
+def _validity(row: Row, is_mixed: bool) -> list[str]:
+    """Nothing speaks against what was not measured."""
+    is_judged = row["value"] is not None or row["timed_from"] is not None
+    flags = fitness.validity(row) if is_judged else row["validity"]
+    return [*(flag for flag in flags if flag != "mixed-environment"), *(["mixed-environment"] if is_mixed else [])]
+
+
+def _series(readings: Iterable[Reading]) -> dict[tuple[str, int], list[Reading]]:
+    """The readings of each device, in the order of time."""
+    found: dict[tuple[str, int], list[Reading]] = {}
+    for one in sorted(readings, key=lambda reading: reading.at_ns):
+        found.setdefault((one.device, one.device_index), []).append(one)
+    return found
+
+
+def _fill_state(row: Row, series: Sequence[Reading], hz: float) -> None:
+    """What the device's readings say of the time of the samples; a row that has it already keeps it."""
+    timed = schema.window_ns(row)
+    if timed is None or not hz:
+        return
+    state = window.state(series, *timed, round(1e9 / hz))
+    if state["telemetry_readings"] or not row["telemetry_readings"]:
+        row |= state
 
 
 def _measured_roofs(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, str]]:
@@ -107,7 +133,6 @@ def _fill_roofs(row: Row, measured: Mapping[tuple[str, int, str], tuple[float, s
     row["roofs"] = entries
     measured_entries = [entry for entry in entries if entry["source"] == "measured" and entry["fraction"] is not None]
     row["fraction_of_roof"] = max((entry["fraction"] for entry in measured_entries), default=None)
-    row["validity"] += fitness.roof_flags(row["fraction_of_roof"])
     row["metrics"] = [metric for metric in row["metrics"] if metric["name"] not in _UTILISATION.values()]
     for entry in measured_entries:
         utilisation = _UTILISATION.get("/".join(entry["name"].split("/")[:2]))

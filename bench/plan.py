@@ -13,6 +13,7 @@ from pathlib import Path
 
 import bench
 from bench import registry
+from bench.anonymous import pseudonym
 from bench.errors import UsageError
 from bench.suite import Suite
 from bench.types import DeviceInfo, Plan
@@ -25,6 +26,8 @@ def make_plan(
     replicates: int | None = None,
     label: str | None = None,
     tags: Mapping[str, str] | None = None,
+    telemetry_hz: float = 10.0,
+    anonymous: bool = False,
 ) -> Plan:
     """What a run of that suite on those devices has to do, the roofs of its workloads included."""
     kinds = dict.fromkeys(device.kind for device in devices)
@@ -33,7 +36,7 @@ def make_plan(
         raise UsageError(f"suite {suite.name!r} has no workload for {', '.join(kinds)}", "Name workloads, or a device")
     return Plan(
         run_id=secrets.token_hex(5),
-        node=node_name(),
+        node=node_names()[anonymous],
         suite=_safe(suite.name),
         started_at=dt.datetime.now(dt.UTC).isoformat(timespec="microseconds"),
         workloads=workloads,
@@ -45,12 +48,15 @@ def make_plan(
         source_commit=source_commit(),
         label=label,
         tags=dict(tags or {}),
+        telemetry_hz=telemetry_hz,
+        anonymous=anonymous,
     )
 
 
-def node_name() -> str:
-    """This host's name, in characters that are safe in a path."""
-    return _safe(platform.node()) or "unnamed"
+def node_names() -> tuple[str, str]:
+    """This host's name in characters that are safe in a path, and the one that it has in anonymous results."""
+    name = _safe(platform.node()) or "unnamed"
+    return name, pseudonym(name, "node")
 
 
 def _safe(name: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import json
+import os
 import random
 import shlex
 import signal
@@ -17,12 +19,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import bench
-from bench import merge, registry, schema, store
+from bench import anonymous, merge, registry, schema, store
+from bench.device import select
 from bench.errors import Interrupted, UsageError, VnbenchError
 from bench.launch import local
-from bench.plan import node_name, source_commit
+from bench.launch.sampler import Sampler
+from bench.plan import node_names, source_commit
 from bench.schema import Row
 from bench.store import RunFolder
+from bench.telemetry.reading import Reading
 from bench.types import DeviceInfo, Item, Job, Metric, Plan, Status
 
 # A later pass is begun only if it fits into the budget at the pace of the longest one so far.
@@ -66,10 +71,14 @@ def execute(
     folder = store.begin(out, plan, kept)
     try:
         run = _Run(folder, observer, budget_s, kept)
+        log = folder.logs / "telemetry.log"
         try:
-            with _signals_noted(run):
+            with _signals_noted(run), Sampler(plan, folder.telemetry, log, os.getpid(), run.clock_offset_ns) as sampler:
                 run.search()
                 run.passes()
+                obstacle = sampler.obstacle()
+                if obstacle is not None:
+                    observer.note(f"the devices' state was not read to the end: {obstacle}")
         except Interrupted as interrupt:
             path, finished = _commit(folder)
             raise Interrupted(
@@ -85,7 +94,7 @@ def execute(
 
 def recover(out: Path, observer: Observer) -> None:
     """Turn what killed runs left behind into results, their missing rows marked ``interrupted``."""
-    for folder in store.abandoned(out, node_name()):
+    for folder in store.abandoned(out, node_names()):
         try:
             path, finished = _commit(folder)
             observer.note(f"recovered the killed run {folder.plan.run_id}: {finished} measurements, now in {path}")
@@ -101,22 +110,42 @@ def resumable(out: Path, run_id: str) -> tuple[Plan, list[Row]]:
     Raises:
         UsageError: the run was of another node, or its workloads have changed since.
     """
-    paths = store.find(out, run_id)
-    if len(paths) > 1:
-        raise UsageError(f"{run_id!r} is the beginning of {len(paths)} run ids", "Give more of it")
-    plan, rows = store.read(paths[0])
-    if plan.node != node_name():
-        raise UsageError(f"run {plan.run_id} was on node {plan.node!r}, this is {node_name()!r}", "Start a new run")
+    plan, rows = store.read(store.find_one(out, run_id))
+    if plan.node not in node_names():
+        raise UsageError(f"run {plan.run_id} was on node {plan.node!r}, this is {node_names()[0]!r}", "Start a new run")
     kept = [row for row in rows if row["status"] != "interrupted"]
     for row in kept:
         if registry.resolve(row["workload"]).spec.spec_id != row["spec_id"]:
             raise UsageError(f"{row['workload']} has changed since run {plan.run_id} began", "Start a new run")
-    return dataclasses.replace(plan, vnbench_version=bench.__version__, source_commit=source_commit()), kept
+    devices = _known_again(plan.devices) if plan.anonymous else plan.devices
+    return dataclasses.replace(
+        plan, devices=devices, vnbench_version=bench.__version__, source_commit=source_commit()
+    ), kept
+
+
+def _known_again(devices: Sequence[DeviceInfo]) -> tuple[DeviceInfo, ...]:
+    """The devices of an anonymous result with their true UUIDs, by which their state is read."""
+    uuids = {anonymous.pseudonym(device.uuid): device.uuid for device in select.find("all") if device.uuid}
+    return tuple(dataclasses.replace(device, uuid=uuids.get(device.uuid or "", device.uuid)) for device in devices)
 
 
 def _commit(folder: RunFolder) -> tuple[Path, int]:
-    rows = merge.finish(folder.plan, folder.rows(), folder.calibrations())
-    return folder.commit(rows), sum(row["status"] != "interrupted" for row in rows)
+    readings = folder.readings()
+    rows = merge.finish(folder.plan, folder.rows(), folder.calibrations(), readings)
+    if folder.plan.anonymous:
+        folder, rows, readings = _anonymous(folder, rows, readings)
+    return folder.commit(rows, readings), sum(row["status"] != "interrupted" for row in rows)
+
+
+def _anonymous(
+    folder: RunFolder, rows: Sequence[Row], readings: Sequence[Reading]
+) -> tuple[RunFolder, list[Row], list[Reading]]:
+    """The same with a pseudonym for each serial and UUID, and for the host's name where a library told it."""
+    details = (json.loads(row["environment"]) for row in rows if row["environment"])
+    names = {serial for each in details for serial in anonymous.serials(each)}
+    plan = Plan.from_json(anonymous.scrubbed(dataclasses.asdict(folder.plan), names))
+    clean = [Reading.from_json(anonymous.scrubbed(one.to_json(), names)) for one in readings]
+    return dataclasses.replace(folder, plan=plan), anonymous.scrubbed(list(rows), names), clean
 
 
 class _Run:
@@ -139,6 +168,8 @@ class _Run:
         self.replicates_begun = 0
         self.longest_pass_s = 0.0  # of those that measured anything
         self.began_s = time.monotonic()
+        # The run's clock: UTC now, carried on by the monotonic clock, so that no step of the system's clock moves it.
+        self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
         self.deadline_s = None if budget_s is None else self.began_s + budget_s
         self.signum: int | None = None  # a signal to end, once it has come
         self.done = 0
@@ -246,13 +277,15 @@ class _Run:
         if outcome.death is None:
             return []
         for index in range(outcome.finished, outcome.lost):
-            self._write_death(outcome.job, index, *outcome.death)
+            self._write_death(outcome.job, index, *outcome.death, begun_ns=outcome.begun_ns)
         return outcome.rest
 
-    def _write_death(self, job: Job, index: int, status: Status, reason: str) -> None:
+    def _write_death(self, job: Job, index: int, status: Status, reason: str, begun_ns: int) -> None:
         item = job.items[index]
         row = schema.blank_row(job, index, registry.resolve(item.workload), status, reason)
         row["candidate"] = item.candidate
+        if begun_ns:
+            row |= schema.window_columns(begun_ns, time.monotonic_ns(), self.clock_offset_ns)
         if not (self.folder.path / store.part_name(row)).exists():  # it may have died just after writing its own
             store.write_part(self.folder.path, row, self.plan)
             self.observer.note(f"{row['workload']} on {job.device.label}: {status}: {reason}")
@@ -272,6 +305,7 @@ class _Run:
             replicate=replicate,
             folder=str(self.folder.path.resolve()),
             scratch=str(self.folder.scratch.resolve()),
+            clock_offset_ns=self.clock_offset_ns,
             # Only the first pass is cut short: later ones are begun only if they fit.
             deadline_s=None if self.longest_pass_s else self.deadline_s,
             **fields,

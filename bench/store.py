@@ -1,6 +1,7 @@
 """The results folder: an append-only dataset of Parquet files, each written whole or not at all.
 
     runs/<node>/<UTC start>-<suite>-<run id>.parquet   finished runs, nothing else
+    telemetry/<node>/<run id>.parquet                  the devices' state over time, one file per run
     .incomplete/<run id>/                              a run in progress: its plan, its lock, a part per row
 
 A part is written to a temporary name, synchronised and renamed. A run in progress holds a lock on its folder; the
@@ -15,20 +16,20 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench import schema
-from bench.errors import OutputNotWritable, UnreadableResult, UsageError
+from bench import schema, series
+from bench.errors import UnreadableResult, UsageError
+from bench.files import DAMAGE, write_atomically, write_table, writing
 from bench.schema import Row
+from bench.telemetry.reading import Reading
+from bench.telemetry.sampler import read_back
 from bench.types import Plan
-
-# What reading a damaged file raises: for its frame, its compressed pages, its texts, its plan.
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +56,21 @@ class RunFolder:
         """The rows finished so far, in the order of their parts' names; an unreadable part is passed over."""
         rows: list[Row] = []
         for part in sorted(self.path.glob("part-*.parquet")):
-            with contextlib.suppress(*_DAMAGE):
+            with contextlib.suppress(*DAMAGE):
                 rows += _complete(pq.read_table(part))
         return rows
+
+    @property
+    def telemetry(self) -> Path:
+        """The file that the sampler appends its readings to."""
+        return self.path / "telemetry.jsonl"
+
+    def readings(self) -> list[Reading]:
+        """The time series so far, with that of an earlier attempt at this run."""
+        found: list[Reading] = []
+        with contextlib.suppress(UnreadableResult):
+            found += series.read(series.path_of(self.out, self.plan))
+        return found + (read_back(self.telemetry) if self.telemetry.exists() else [])
 
     def keep_calibration(self, key: str, before_ns: int, after_ns: int) -> None:
         """Keep what bracketed a pass of one worker, whose rows were written before the pass ended."""
@@ -73,8 +86,8 @@ class RunFolder:
             found[path.stem.removeprefix("calibration-")] = before_ns, after_ns
         return found
 
-    def commit(self, rows: Sequence[Row]) -> Path:
-        """Write the run's one file, take away its folder, and give the file's path.
+    def commit(self, rows: Sequence[Row], readings: Sequence[Reading] = ()) -> Path:
+        """Write the run's time series and its one file, take away its folder, and give the file's path.
 
         Raises:
             OutputNotWritable: the parts stay where they are; the next run recovers them.
@@ -83,6 +96,8 @@ class RunFolder:
         shutil.rmtree(self.scratch, ignore_errors=True)  # it may be what filled the disk
         with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
+            if readings:
+                series.write(self.out, self.plan, readings, self.path / "series.tmp")
             write_table(schema.to_table(rows, self.plan), target, self.path / "merged.tmp")
             # The plan goes first: of a folder taken away only in part, nothing is to be recovered over the result.
             (self.path / "plan.json").unlink()
@@ -116,14 +131,16 @@ def begin(out: Path, plan: Plan, kept: Sequence[Row] = ()) -> RunFolder:
     return RunFolder(out, plan, lock_fd)
 
 
-def abandoned(out: Path, node: str) -> Iterator[RunFolder]:
-    """Lock and give the folders of this node's runs whose processes are gone.
+def abandoned(out: Path, nodes: Collection[str]) -> Iterator[RunFolder]:
+    """Lock and give the folders of this node's runs, under any of its names, whose processes are gone.
 
     Those of other nodes are theirs to recover: a shared file system need not share its locks.
     """
     for path in sorted(_incomplete(out).glob("*/plan.json")):
         try:
             plan = Plan.from_json(json.loads(path.read_text()))
+            if plan.node not in nodes:
+                continue
             lock_fd = os.open(path.with_name("lock"), os.O_RDWR)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # just being made or taken away, or not ours
@@ -148,29 +165,6 @@ def write_part(folder: Path, row: Row, plan: Plan) -> None:
 def part_name(row: Row) -> str:
     """The file of one row: unique within its run, in the order of the passes."""
     return f"part-{row['replicate']:04d}-{row['device']}{row['device_index']:03d}-{row['sequence']:04d}.parquet"
-
-
-def write_table(table: pa.Table, target: Path, temporary: Path) -> None:
-    """Write a Parquet file beside, synchronise it, and rename it into place."""
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
-        _replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_atomically(target: Path, content: bytes) -> None:
-    """Write a small file, whole or not at all."""
-    temporary = target.with_name(target.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _replace(temporary, target)
 
 
 def result_path(out: Path, plan: Plan) -> Path:
@@ -200,6 +194,19 @@ def find(out: Path, text: str) -> list[Path]:
     return found
 
 
+def find_one(out: Path, text: str) -> Path:
+    """The one result file behind a path or the beginning of a run's id.
+
+    Raises:
+        UnreadableResult: there is none.
+        UsageError: there are several.
+    """
+    paths = find(out, text)
+    if len(paths) > 1:
+        raise UsageError(f"{text!r} stands for {len(paths)} results", "Name one file, or more of the run's id")
+    return paths[0]
+
+
 def read(path: Path) -> tuple[Plan, list[Row]]:
     """A result file's plan and rows, with every column of this schema.
 
@@ -216,24 +223,9 @@ def read(path: Path) -> tuple[Plan, list[Row]]:
                 f"{path}: schema {version}, this vnbench reads up to {schema.VERSION}", "Upgrade vnbench"
             )
         return schema.plan_of(table.schema.metadata), _complete(table)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnreadableResult(f"{path}: not a readable Parquet file ({reason})") from None
-
-
-@contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Turns the system's errors into one that says what could not be written.
-
-    Raises:
-        OutputNotWritable: an ``OSError`` came.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise OutputNotWritable(
-            f"cannot write {target}: {error.strerror or error}", "Free space or choose another folder with --out"
-        ) from error
 
 
 def _complete(table: pa.Table) -> list[Row]:
@@ -256,12 +248,3 @@ def _run_id(path: Path) -> str:
 
 def _incomplete(out: Path) -> Path:
     return out / ".incomplete"
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    temporary.replace(target)
-    folder_fd = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder_fd)  # the rename itself has to reach the disk
-    finally:
-        os.close(folder_fd)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import errors, fitness
+from bench.fitness import Finding
 from bench.schema import Row
 from bench.stats import Interval, geometric_mean, log_t_interval
 from bench.types import FAILURES
@@ -32,6 +33,7 @@ class Summary:
     fraction_of_roof: float | None
     roof: str | None  # the tightest measured one
     validity: tuple[str, ...]
+    findings: tuple[Finding, ...]  # the worst of each rule that fired, with what was measured
     metrics: Mapping[str, float]  # medians over the replicates
 
     @property
@@ -106,8 +108,18 @@ def _summary(workload: str, device: str, rows: Sequence[Row]) -> Summary:
         fraction_of_roof=geometric_mean(fractions) if fractions else None,
         roof=_tightest_roof(good[0]) if good else None,
         validity=tuple(sorted({flag for row in rows for flag in row["validity"] or ()})),
+        findings=_worst_findings(rows),
         metrics=_metrics(good),
     )
+
+
+def _worst_findings(rows: Sequence[Row]) -> tuple[Finding, ...]:
+    worst: dict[str, Finding] = {}
+    for row in rows:
+        for one in fitness.findings(row):
+            if one.flag in (row["validity"] or ()) and (one.flag not in worst or worst[one.flag].value < one.value):
+                worst[one.flag] = one
+    return tuple(worst.values())
 
 
 def _tightest_roof(row: Row) -> str | None:

@@ -121,6 +121,9 @@ class Measurement:
     launches_per_sample: int
     steady: bool
     cut_short: bool  # the budget ended sampling before the policy's rules did
+    # When the samples were taken, on the system-wide monotonic clock: what else was recorded then is joined by it.
+    timed_from_ns: int = 0
+    timed_until_ns: int = 0
 
     @property
     def marks_per_sample(self) -> int:
@@ -173,6 +176,8 @@ class Plan:
     source_commit: str | None = None
     label: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    telemetry_hz: float = 10.0  # readings of the devices' state per second; 0: none
+    anonymous: bool = False  # no host name, serial or UUID in the result
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
@@ -212,6 +217,7 @@ class Job:
     replicate: int
     folder: str  # where rows are written
     scratch: str  # where workloads keep files of their own
+    clock_offset_ns: int = 0  # the run's clock less the monotonic one: UTC at the run's start, which no step can move
     task: Literal["measure", "search", "probe"] = "measure"
     sequence: int = 0  # of the first item, within the replicate
     world_size: int = 1

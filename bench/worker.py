@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import environment, fitness, registry, schema, search, store
+from bench import environment, registry, schema, search, store
 from bench.device.base import Device
 from bench.device.select import open_device
 from bench.errors import OutputNotWritable, Unsupported, VnbenchError, is_device_lost
@@ -28,7 +28,7 @@ from bench.registry import Workload
 from bench.schema import Row
 from bench.spec import SEED
 from bench.telemetry import host
-from bench.types import Check, Item, Job, Measurement, Metric, Policy, Status
+from bench.types import FAILURES, Check, Item, Job, Measurement, Metric, Policy, Status
 from bench.units import show_bytes, show_duration
 
 # A GEMM uses every core and vector unit, so whatever takes a share of the machine shows in it.
@@ -114,6 +114,7 @@ def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
     gc.freeze()  # what the libraries hold stays: looking through it costs each measurement some 90 ms
     for index, item in enumerate(job.items):
         link.begin(index)
+        begun_ns = time.monotonic_ns()
         row = schema.blank_row(job, index, registry.resolve(item.workload), "ok") | captured.columns
         row |= {"threads": device.threads, "calibration_before_ns": before_ns, "candidate": item.candidate}
         device_is_lost = False
@@ -122,6 +123,8 @@ def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
         except _DeviceLost as lost:
             device_is_lost = True
             row |= {"status": "failed", "reason": str(lost)}
+        if row["status"] in FAILURES and row["timed_from"] is None:  # what befell the device meanwhile is worth knowing
+            row |= schema.window_columns(begun_ns, time.monotonic_ns(), job.clock_offset_ns)
         store.write_part(Path(job.folder), row, job.plan)
         link.tell("done", item=index, status=row["status"])
         if device_is_lost:
@@ -144,7 +147,7 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
             before = host.read(os.getppid())
             measurement = measure(case, device, job.plan.policy, _deadline_ns(job, device))
             window = host.window(before, host.read(os.getppid()))
-            row |= _sample_columns(measurement) | window.columns
+            row |= _sample_columns(measurement, job.clock_offset_ns) | window.columns
             last = _checked(case)
             row |= _result_columns(case, measurement, [*case.metrics(measurement), *item.candidate_metrics])
         row |= _check_columns(first, last)
@@ -162,7 +165,7 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
             raise _DeviceLost(_outcome(error)[1]) from error
         row["status"], row["reason"] = _outcome(error)
         return []
-    return _flags(measurement, window)
+    return _flags(measurement)
 
 
 class _DeviceLost(Exception):
@@ -254,13 +257,14 @@ def _deadline_ns(job: Job, device: Device) -> int | None:
     return device.now_ns() + round((job.deadline_s - time.monotonic()) * 1e9)
 
 
-def _sample_columns(measurement: Measurement) -> Row:
+def _sample_columns(measurement: Measurement, clock_offset_ns: int) -> Row:
     return {
         "elapsed_ns": list(measurement.elapsed_ns),
         "warmup_ns": list(measurement.warmup_ns),
         "sample_flags": list(measurement.sample_flags),
         "marks": [dataclasses.asdict(mark) for mark in measurement.marks],
         "launches_per_sample": measurement.launches_per_sample,
+        **schema.window_columns(measurement.timed_from_ns, measurement.timed_until_ns, clock_offset_ns),
     }
 
 
@@ -286,13 +290,10 @@ def _check_columns(first: Check, last: Check) -> Row:
     return {"check_error": worst.error, "check_tolerance": worst.tolerance, "output_sha256": last.output_sha256}
 
 
-def _flags(measurement: Measurement, window: host.HostWindow) -> list[str]:
-    flags = fitness.host_flags(window.steal_fraction, window.foreign_cpu_fraction, window.cpu_s)
-    if not measurement.steady:
-        flags.append("no-steady-state")
-    if measurement.cut_short:
-        flags.append("cut-short")
-    return flags
+def _flags(measurement: Measurement) -> list[str]:
+    """What only this process knows; the rest follows from the columns when the run is merged."""
+    flags = {"no-steady-state": not measurement.steady, "cut-short": measurement.cut_short}
+    return [flag for flag, is_set in flags.items() if is_set]
 
 
 def _outcome(error: Exception) -> tuple[Status, str]:

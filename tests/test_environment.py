@@ -7,9 +7,9 @@ import json
 import platform
 from pathlib import Path
 
-import pynvml
 import pytest
 
+from bench import columns as columns_module
 from bench import environment, schema
 from bench.device.select import cpu_model
 from bench.environment import Environment
@@ -22,7 +22,7 @@ def captured() -> Environment:
 
 
 def test_the_columns_are_those_of_the_schema(captured: Environment) -> None:
-    assert list(captured.columns) == [name for name, _, _ in schema.COLUMNS["The environment"]]
+    assert list(captured.columns) == [name for name, _, _ in columns_module.COLUMNS["The environment"]]
 
 
 def test_the_columns_fit_into_a_row(captured: Environment) -> None:
@@ -73,41 +73,37 @@ def test_variables_that_change_libraries_are_kept_and_no_others(monkeypatch: pyt
     assert not others.keys() & found.keys()
 
 
-def test_a_driver_that_does_not_answer_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent() -> None:
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    monkeypatch.setattr(pynvml, "nvmlInit", absent)
-    assert environment.driver_version() is None
-
-
-def test_a_driver_that_answers_is_shut_down_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    monkeypatch.setattr(pynvml, "nvmlInit", lambda: calls.append("init"))
-    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "580.95.05")
-    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: calls.append("shutdown"))
-    assert environment.driver_version() == "580.95.05"
-    assert calls == ["init", "shutdown"]
+def test_every_checked_key_has_one_kind() -> None:
+    kinds = [key for keys in environment.KEYS.values() for key in keys]
+    columns = [name for name, _, _ in columns_module.COLUMNS["The environment"]]
+    assert columns == ["env_id", *kinds, "environment"]
 
 
 @pytest.mark.parametrize(
-    ("flags", "variables", "expected"),
+    ("governor", "driver", "preference", "told"),
     [
-        (["fpu"], {}, "none"),
-        (["fpu", "hypervisor"], {}, "vm"),
-        (["fpu"], {"container": "podman"}, "container"),
-        (["hypervisor"], {"container": "podman"}, "vm+container"),
+        ("performance", "intel_pstate", "performance", "performance"),
+        ("powersave", "intel_pstate", "balance_performance", "powersave/balance_performance"),
+        ("powersave", "amd-pstate-epp", "power", "powersave/power"),
+        ("powersave", "intel_pstate", None, "powersave"),
+        ("powersave", "acpi-cpufreq", "balance_performance", "powersave"),
+        ("schedutil", "amd-pstate", None, "schedutil"),
+        (None, None, None, None),
     ],
 )
-def test_virtualization(
-    monkeypatch: pytest.MonkeyPatch, flags: list[str], variables: dict[str, str], expected: str
+def test_a_governor_is_told_with_the_preference_that_decides(
+    governor: str | None, driver: str | None, preference: str | None, told: str | None
 ) -> None:
-    monkeypatch.setattr(environment, "_cpu_flags", lambda: flags)
-    monkeypatch.setattr(Path, "exists", lambda self: False)
-    monkeypatch.delenv("container", raising=False)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert environment.virtualization() == expected
+    machine = {"cpu_governor": governor, "scaling_driver": driver, "energy_performance_preference": preference}
+    assert environment._governor(machine) == told
+
+
+@pytest.mark.parametrize(
+    ("sizes", "same"),
+    [([100, 100.5], True), ([100, 102], False), ([None, None], True), ([100, None], False), ([0, 100], False)],
+)
+def test_memory_that_a_boot_took_is_the_same_machine(sizes: list[float | None], same: bool) -> None:
+    assert environment.same_memory(sizes) is same
 
 
 def test_a_machine_that_shows_nothing_of_itself_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,78 +1,179 @@
-"""``bench.fitness``: each rule fires where it should, and nowhere else."""
+"""``bench.fitness``: each rule fires where it should and nowhere else, and says what it saw."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import datetime as dt
+from typing import Any
 
 import pytest
 
-from bench import fitness
+from bench import fitness, schema
+from bench.rule import Rule, State
 from tests.checkout import ROOT
 
+BEGIN = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
+# A second on a GPU with nothing to be said against it.
+FINE: dict[str, Any] = {
+    "device": "cuda",
+    "timed_from": BEGIN,
+    "timed_until": BEGIN + dt.timedelta(seconds=1),
+    "sm_clock_mhz_mean": 1980.0,
+    "temperature_c_max": 60.0,
+    "throttle_reasons": ["gpu_idle"],
+}
+CPU = {"host_cpu_s": 100.0}
+
+# flag → (state that raises it, what it says was measured), … and states that do not raise it
+CASES: dict[str, tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]] = {
+    "unfit:device-lost": ([({"device_error": "GPU is lost"}, "GPU is lost")], [{"device_error": None}]),
+    "unfit:xid": ([({"xids": [79]}, "79"), ({"xids": [31, 48]}, "31, 48")], [{"xids": []}, {"xids": None}]),
+    "unfit:ecc-uncorrected": ([({"ecc_uncorrected_delta": 1}, "1")], [{"ecc_uncorrected_delta": 0}]),
+    "unfit:row-remap-failed": ([({"row_remap_failed": True}, "failed")], [{"row_remap_failed": False}]),
+    "unfit:row-remap-pending": ([({"row_remap_pending": True}, "pending")], [{"row_remap_pending": False}]),
+    "unfit:throttled": (
+        [
+            ({"throttle_s": 0.2, "throttle_reasons": ["hw_slowdown"]}, "20% of the time: hw_slowdown"),
+            ({"throttle_s": 0.011, "throttle_reasons": ["gpu_idle"]}, "1% of the time"),
+            ({"throttle_reasons": ["cpu_thermal"]}, "at some moment: cpu_thermal"),
+        ],
+        [{"throttle_s": 0.01}, {"throttle_s": 0.0, "throttle_reasons": ["hw_slowdown"]}, {"power_cap_s": 1.0}],
+    ),
+    "unfit:too-hot": (
+        [({"temperature_margin_c_min": 4.0}, "4 °C below its slowdown")],
+        [{"temperature_margin_c_min": 5.0}, {"temperature_margin_c_min": 40.0}],
+    ),
+    "unfit:nvlink-down": ([({"nvlinks_down": 1}, "1")], [{"nvlinks_down": 0}]),
+    "unfit:pcie-width": (
+        [({"pcie_width": 8, "pcie_width_max": 16}, "x8")],
+        [{"pcie_width": 16, "pcie_width_max": 16}, {"pcie_width": 8, "pcie_width_max": None}],
+    ),
+    "unfit:power-limit": (
+        [({"power_limit_w": 500.0, "power_limit_default_w": 700.0}, "500 of 700 W")],
+        [
+            {"power_limit_w": 700.0, "power_limit_default_w": 700.0},
+            {"power_limit_w": 699.5, "power_limit_default_w": 700.0},
+            {"power_limit_w": 800.0, "power_limit_default_w": 700.0},
+        ],
+    ),
+    "unfit:clocks-locked": ([({"clocks_locked": True}, "locked")], [{"clocks_locked": False}]),
+    "unfit:shared-gpu": ([({"foreign_gpu_processes": 2}, "2")], [{"foreign_gpu_processes": 0}]),
+    "unfit:calibration-shift": (
+        [
+            ({"calibration_before_ns": 1000, "calibration_after_ns": 1051}, "5.1%"),
+            ({"calibration_before_ns": 1100, "calibration_after_ns": 1000}, "10.0%"),
+        ],
+        [
+            {"calibration_before_ns": 1000, "calibration_after_ns": 1049},
+            {"calibration_before_ns": None, "calibration_after_ns": 1000},
+            {"calibration_before_ns": 0, "calibration_after_ns": 1000},
+        ],
+    ),
+    "unfit:steal": (
+        [(CPU | {"steal_fraction": 0.0101}, "1.0%"), ({"steal_fraction": 3 / 94, "host_cpu_s": 0.94}, "3.2%")],
+        [
+            CPU | {"steal_fraction": 0.01},
+            CPU | {"steal_fraction": None},
+            {"steal_fraction": 0.5, "host_cpu_s": None},
+            {"steal_fraction": 2 / 94, "host_cpu_s": 0.94},  # two ticks are no evidence
+        ],
+    ),
+    "unfit:foreign-load": (
+        [
+            (CPU | {"foreign_cpu_fraction": 0.0501}, "5.0%"),
+            ({"foreign_cpu_fraction": 0.15, "host_cpu_s": 0.2}, "15.0%"),
+        ],
+        [
+            CPU | {"foreign_cpu_fraction": 0.05},
+            CPU | {"foreign_cpu_fraction": None},
+            {"foreign_cpu_fraction": 0.1, "host_cpu_s": 0.2},
+        ],
+    ),
+    "unfit:cpu-quota": ([({"cpu_quota_s": 0.5}, "0.50 s")], [{"cpu_quota_s": 0.01}, {"cpu_quota_s": 0.0}]),
+    "unfit:swap": ([({"swapped_bytes": 3 << 20}, "3.00 MiB")], [{"swapped_bytes": 1 << 20}, {"swapped_bytes": 0}]),
+    "unfit:cpu-governor": (
+        [
+            ({"cpu_governor": "powersave"}, "powersave"),
+            ({"cpu_governor": "ondemand+performance"}, "ondemand+performance"),
+            ({"cpu_governor": "powersave/balance_power"}, "powersave/balance_power"),
+        ],
+        [{"cpu_governor": "performance"}, {"cpu_governor": "powersave/balance_performance"}, {"cpu_governor": None}],
+    ),
+    "unfit:debug-build": ([({"debug": ["CUDA_LAUNCH_BLOCKING=1"]}, "CUDA_LAUNCH_BLOCKING=1")], [{"debug": []}]),
+    "state-unknown": (
+        [
+            ({"sm_clock_mhz_mean": None}, "no clock"),
+            ({"sm_clock_mhz_mean": None, "throttle_reasons": None}, "no clock, throttling"),
+        ],
+        [{"device": "cpu", "sm_clock_mhz_mean": None}, {"device": "fake", "sm_clock_mhz_mean": None}],
+    ),
+    "power-capped": (
+        [({"power_cap_s": 0.7, "throttle_reasons": ["sw_power_cap"]}, "70% of the time: sw_power_cap")],
+        [{"power_cap_s": 0.0}, {"throttle_s": 1.0, "power_cap_s": 0.0}],
+    ),
+    "ecc-corrected": ([({"ecc_corrected_delta": 3}, "3")], [{"ecc_corrected_delta": 0}]),
+    "roof-too-low": (
+        [({"fraction_of_roof": 1.021}, "102.1%")],
+        [{"fraction_of_roof": 1.02}, {"fraction_of_roof": 0.3}, {"fraction_of_roof": None}],
+    ),
+}
+BY_HAND = {"no-steady-state", "mixed-environment", "cut-short", "simulated"}
+
+
+def raised(state: State) -> dict[str, str]:
+    return {one.flag: one.measured for one in fitness.findings(state)}
+
+
+def test_nothing_speaks_against_a_fine_gpu_nor_against_a_state_of_which_nothing_is_known() -> None:
+    assert raised(FINE) == {}
+    assert raised(dict.fromkeys(schema.SCHEMA.names)) == {}
+
+
+def test_every_rule_is_tried_here() -> None:
+    assert set(CASES) | BY_HAND == set(fitness.RULES)
+
 
 @pytest.mark.parametrize(
-    ("steal", "foreign", "flags"),
-    [
-        (0.0, 0.0, []),
-        (0.01, 0.05, []),
-        (0.0101, 0.0, ["unfit:steal"]),
-        (0.0, 0.0501, ["unfit:foreign-load"]),
-        (0.5, 0.5, ["unfit:steal", "unfit:foreign-load"]),
-        (None, None, []),
-        (None, 0.5, ["unfit:foreign-load"]),
-        (0.5, None, ["unfit:steal"]),
-    ],
+    ("flag", "state", "measured"),
+    [(flag, state, measured) for flag, (fires, _) in CASES.items() for state, measured in fires],
 )
-def test_the_host(steal: float | None, foreign: float | None, flags: list[str]) -> None:
-    assert fitness.host_flags(steal, foreign, cpu_s=100.0) == flags
+def test_it_fires_and_says_what_it_saw(flag: str, state: dict[str, Any], measured: str) -> None:
+    found = raised(FINE | state)
+    assert found == {flag: measured}, "this flag, and no other"
 
 
-def test_one_or_two_ticks_are_no_evidence() -> None:
-    assert fitness.host_flags(0.0, 2 / 20, cpu_s=0.20) == []
-    assert fitness.host_flags(0.0, 3 / 20, cpu_s=0.20) == ["unfit:foreign-load"]
-    assert fitness.host_flags(2 / 94, 0.0, cpu_s=0.94) == []
-    assert fitness.host_flags(3 / 94, 0.0, cpu_s=0.94) == ["unfit:steal"]
+@pytest.mark.parametrize(("flag", "state"), [(flag, state) for flag, (_, still) in CASES.items() for state in still])
+def test_it_does_not_fire(flag: str, state: dict[str, Any]) -> None:
+    assert flag not in raised(FINE | state)
 
 
-@pytest.mark.parametrize(
-    ("before_ns", "after_ns", "fires"),
-    [
-        (1000, 1000, False),
-        (1000, 1049, False),
-        (1049, 1000, False),
-        (1000, 1051, True),
-        (1051, 1000, True),
-        (None, 1000, False),
-        (1000, None, False),
-        (0, 1000, False),
-    ],
-)
-def test_the_calibration(before_ns: int | None, after_ns: int | None, fires: bool) -> None:
-    assert fitness.calibration_flags(before_ns, after_ns) == (["unfit:calibration-shift"] if fires else [])
-
-
-@pytest.mark.parametrize(("fraction", "fires"), [(None, False), (0.3, False), (1.02, False), (1.021, True)])
-def test_the_roof(fraction: float | None, fires: bool) -> None:
-    assert fitness.roof_flags(fraction) == (["roof-too-low"] if fires else [])
+def test_the_document_has_every_rule_as_it_is() -> None:
+    document = (ROOT / "docs" / "telemetry.md").read_text()
+    _, _, rest = document.partition("<!-- rules: begin -->\n")
+    assert rest.partition("\n<!-- rules: end -->")[0] == fitness.markdown()
 
 
 def test_only_a_machine_is_unfit() -> None:
-    unfit = {name for name in fitness.FLAGS if fitness.is_unfit(name)}
-    assert unfit == {"unfit:calibration-shift", "unfit:steal", "unfit:foreign-load"}
+    others = {"state-unknown", "power-capped", "ecc-corrected", "roof-too-low"} | BY_HAND
+    assert {name for name in fitness.RULES if not fitness.is_unfit(name)} == others
 
 
-@pytest.mark.parametrize("flag", fitness.FLAGS.values(), ids=lambda flag: flag.name)
-def test_a_flag_says_what_it_means_and_what_to_do(flag: fitness.Flag) -> None:
-    assert fitness.FLAGS[flag.name] is flag
-    assert flag.word
-    assert flag.meaning
-    assert flag.remedy
+@pytest.mark.parametrize("rule", fitness.RULES.values(), ids=lambda rule: rule.flag)
+def test_a_rule_says_what_it_means_what_its_limit_is_and_what_to_do(rule: Rule) -> None:
+    assert fitness.RULES[rule.flag] is rule
+    assert rule.word
+    assert rule.meaning
+    assert rule.remedy
+    assert rule.show_limit or rule.flag in BY_HAND
 
 
-def test_every_flag_that_is_raised_is_explained() -> None:
-    raised = set()
-    for path in sorted(Path(ROOT, "bench").rglob("*.py")):
-        raised |= set(re.findall(r'"(unfit:[a-z-]+)"|flags\.append\("([a-z-]+)"\)', path.read_text()))
-    names = {name for pair in raised for name in pair if name} | {"simulated", "roof-too-low", "mixed-environment"}
-    assert names == set(fitness.FLAGS)
+def test_flags_that_the_columns_cannot_judge_are_kept_and_the_others_judged_anew() -> None:
+    row = FINE | CPU | {"steal_fraction": 0.0, "throttle_s": 0.5}
+    row |= {"validity": ["unfit:steal", "unfit:foreign-load", "cut-short", "a-flag-of-another-version"]}
+    assert fitness.validity(row) == ["unfit:throttled", "unfit:foreign-load", "cut-short", "a-flag-of-another-version"]
+    assert fitness.validity(row | {"validity": None}) == ["unfit:throttled"]
+
+
+def test_a_finding_names_its_limit_and_the_remedy() -> None:
+    (found,) = fitness.findings(FINE | {"nvlinks_down": 2})
+    assert (found.measured, found.limit, found.value) == ("2", "0", 2.0)
+    assert found.remedy == fitness.RULES["unfit:nvlink-down"].remedy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import datetime as dt
 import math
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from bench import merge, registry, schema
 from bench.peaks import peak
 from bench.schema import Row
+from bench.telemetry.reading import Reading
 from bench.types import DeviceInfo, Plan
 from tests.results import CPU, make_plan, make_row
 from tests.small_kernel import KERNELS
@@ -176,10 +178,82 @@ def test_a_pass_that_was_killed_has_no_calibration_after() -> None:
     assert row["validity"] == []
 
 
-def test_other_flags_are_kept() -> None:
+def test_flags_that_the_columns_do_not_tell_are_kept() -> None:
     plan = plan_of()
     row, *_ = merge.finish(plan, [work_row(plan, validity=["unfit:steal", "no-steady-state"])], {})
     assert row["validity"] == ["unfit:steal", "no-steady-state"]
+
+
+# ---------------------------------------------------------------- state
+
+BEGAN = dt.datetime(2026, 11, 22, 5, 20, tzinfo=dt.UTC)
+BEGAN_NS = 1_795_324_800_000_000_000
+
+
+def timed(from_s: float, until_s: float) -> dict[str, Any]:
+    return {"timed_from": BEGAN + dt.timedelta(seconds=from_s), "timed_until": BEGAN + dt.timedelta(seconds=until_s)}
+
+
+def reading(second: float, device: int, **fields: Any) -> Reading:
+    return Reading(at_ns=BEGAN_NS + round(second * 1e9), device="cuda", device_index=device, **fields)
+
+
+def two_gpus() -> list[Reading]:
+    """A healthy GPU and one that is slowed down from second 3 to 5, in no order."""
+    states = [
+        reading(tenth / 10, device, power_w=100.0 * (device + 1), sm_clock_mhz=1980.0, temperature_c=60.0)
+        for tenth in range(80)
+        for device in range(2)
+    ]
+    hot = ("hw_thermal_slowdown",)
+    return [
+        dataclasses.replace(
+            one, throttle_reasons=hot if one.device_index and 3 <= (one.at_ns - BEGAN_NS) / 1e9 < 5 else ()
+        )
+        for one in reversed(states)
+    ]
+
+
+def test_each_row_has_the_state_of_its_device_in_its_window() -> None:
+    plan = plan_of(*GPUS, workloads=(WORK,))
+    rows = [work_row(plan, device=device, **timed(2.5, 6.5)) for device in range(2)]
+    healthy, hot = merge.finish(plan, rows, {}, two_gpus())
+    assert (healthy["power_w_mean"], hot["power_w_mean"]) == (pytest.approx(100), pytest.approx(200))
+    assert (healthy["energy_j"], hot["energy_j"]) == (pytest.approx(400), pytest.approx(800))
+    assert (healthy["throttle_s"], hot["throttle_s"]) == (0.0, pytest.approx(2.0))
+    assert (healthy["validity"], hot["validity"]) == ([], ["unfit:throttled"])
+
+
+def test_a_row_timed_while_its_device_was_fine_is_fine() -> None:
+    plan = plan_of(*GPUS, workloads=(WORK,))
+    rows = [work_row(plan, device=device, **timed(5.5, 7.5)) for device in range(2)]
+    assert [row["validity"] for row in merge.finish(plan, rows, {}, two_gpus())] == [[], []]
+
+
+def test_a_gpu_whose_state_nobody_read_is_flagged() -> None:
+    plan = plan_of(GPUS[0], workloads=(WORK,))
+    (row,) = merge.finish(plan, [work_row(plan, **timed(1, 2))], {}, [])
+    assert row["validity"] == ["state-unknown"]
+    unread = dataclasses.replace(plan, telemetry_hz=0.0)
+    (row,) = merge.finish(unread, [work_row(unread, **timed(1, 2))], {}, [])
+    assert row["validity"] == ["state-unknown"]
+
+
+def test_a_row_that_failed_keeps_what_befell_its_device() -> None:
+    plan = plan_of(GPUS[0], workloads=(WORK,))
+    failed = work_row(plan, status="failed", reason="AcceleratorError", value=None, **timed(1, 3))
+    lost = [reading(0.9, 0, xids=()), reading(2, 0, xids=(79,)), reading(2.1, 0, error="GPU is lost")]
+    (row,) = merge.finish(plan, [failed], {}, lost)
+    assert (row["xids"], row["device_error"]) == ([79], "GPU is lost")
+    assert {"unfit:device-lost", "unfit:xid"} <= set(row["validity"])
+
+
+def test_a_state_that_is_known_is_not_lost_with_the_series() -> None:
+    plan = plan_of(*GPUS, workloads=(WORK,))
+    rows = [work_row(plan, device=device, **timed(2.5, 6.5)) for device in range(2)]
+    once = merge.finish(plan, rows, {}, two_gpus())
+    assert merge.finish(plan, copy.deepcopy(once), {}, []) == once
+    assert merge.finish(plan, copy.deepcopy(once), {}, two_gpus()) == once
 
 
 # ---------------------------------------------------------------- what is missing

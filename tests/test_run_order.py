@@ -13,7 +13,7 @@ import pytest
 from bench import registry, run, schema, store
 from bench.errors import UsageError
 from bench.launch import local
-from bench.plan import make_plan
+from bench.plan import make_plan, node_names
 from bench.schema import Row
 from bench.suite import Suite
 from bench.types import DeviceInfo, Job, Plan
@@ -184,7 +184,7 @@ def test_a_folder_that_vanished_under_the_recovery_is_let_be(tmp_path: Path, mon
 
 def test_a_killed_run_of_unknown_workloads_stays_and_stops_nobody(tmp_path: Path) -> None:
     folder = store.begin(
-        tmp_path, Plan("1234", "node", "s", "2026-11-01T00:00:00", {"cpu": ("gone/1",)}, (CPU,), *POLICY)
+        tmp_path, Plan("1234", node_names()[0], "s", "2026-11-01T00:00:00", {"cpu": ("gone/1",)}, (CPU,), *POLICY)
     )
     folder.release()
     notes = Notes()

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench import schema
+from bench import schema, series
 from bench.schema import Row
 from bench.types import DeviceInfo
 from tests.results import CPU, WORKLOAD, make_plan, make_row
@@ -23,19 +23,26 @@ README = Path(__file__).resolve().parent.parent / "results" / "README.md"
 # them; one that is renamed, taken away or given another type breaks files that are already written.
 GOLDEN = {
     "int32": "schema_version kernel_version device_index threads replicate session sequence world_size rank"
-    " launches_per_sample cpu_cores",
+    " launches_per_sample cpu_cores pcie_generation pcie_width pcie_width_max nvlinks_down foreign_gpu_processes"
+    " telemetry_readings",
     "int64": "seed flops bytes_moved items ecc_corrected_delta ecc_uncorrected_delta pcie_replay_delta"
-    " involuntary_switches calibration_before_ns calibration_after_ns memory_bytes",
+    " involuntary_switches calibration_before_ns calibration_after_ns memory_bytes"
+    " device_memory_bytes swapped_bytes nvlink_errors_delta",
     "double": "value median_ns fraction_of_roof check_error check_tolerance power_w_mean energy_j sm_clock_mhz_min"
-    " sm_clock_mhz_mean mem_clock_mhz_mean temperature_c_max throttle_s steal_fraction foreign_cpu_fraction load_1m",
+    " sm_clock_mhz_mean mem_clock_mhz_mean temperature_c_max throttle_s steal_fraction foreign_cpu_fraction load_1m"
+    " cpu_clock_mhz_min cpu_clock_mhz_mean memory_temperature_c_max temperature_margin_c_min power_cap_s"
+    " telemetry_gap_s host_cpu_s cpu_pressure_fraction memory_pressure_fraction io_pressure_fraction cpu_quota_s"
+    " power_limit_w power_limit_default_w",
     "string": "vnbench_version source_commit run_id node suite candidate workload kernel spec_id policy_id params dtype"
     " backend cache_state device device_uuid device_reason arm concurrency_group label item_unit unit better"
     " output_sha256 status reason env_id device_name driver cuda torch cupy numpy python cpu_model os os_kernel"
-    " virtualization environment",
-    "timestamp[us, tz=UTC]": "started_at",
+    " virtualization environment device_error vbios mig_profile hypervisor container cpu_governor",
+    "bool": "clocks_locked row_remap_pending row_remap_failed ecc_mode",
+    "timestamp[us, tz=UTC]": "started_at timed_from timed_until",
     "list<item: int64>": "elapsed_ns warmup_ns",
     "list<item: uint16>": "sample_flags",
-    "list<item: string>": "validity throttle_reasons",
+    "list<item: string>": "validity throttle_reasons debug",
+    "list<item: int32>": "xids",
     "list<item: struct<name: string, ns: int64>>": "marks",
     "list<item: struct<name: string, value: double, unit: string, better: string>>": "metrics",
     "list<item: struct<name: string, value: double, unit: string, source: string, fraction: double>>": "roofs",
@@ -84,7 +91,7 @@ def test_the_readme_explains_the_columns_as_the_schema_does() -> None:
 
 def test_the_tables_have_a_line_for_each_column() -> None:
     cells = [line.split("`") for line in schema.markdown().splitlines() if line.startswith("| `")]
-    assert [cell[1] for cell in cells] == schema.SCHEMA.names
+    assert [cell[1] for cell in cells] == [*schema.SCHEMA.names, *series.SCHEMA.names]
     assert all(line.count("|") == 4 for line in schema.markdown().splitlines() if line.startswith("|"))
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench import schema, store
+from bench import files, schema, store
 from bench.errors import OutputNotWritable, UnreadableResult, UsageError
 from bench.schema import Row
 from bench.types import Plan
@@ -96,7 +96,7 @@ def test_rows_that_were_kept_are_in_the_folder_before_the_run_can_be_recovered(
     plan = make_plan()
     kept = [make_row(plan, replicate=replicate) for replicate in range(2)]
     seen: list[list[Row]] = []
-    write_atomically = store.write_atomically
+    write_atomically = files.write_atomically
 
     def watched(target: Path, content: bytes) -> None:
         seen.append(store.RunFolder(out, plan, -1).rows())
@@ -128,7 +128,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, out: Path, mon
     assert path.read_bytes() == before
     assert list(out.rglob("*.tmp")) == []
     monkeypatch.undo()
-    (recovered,) = store.abandoned(out, make_plan().node)
+    (recovered,) = store.abandoned(out, [make_plan().node])
     assert len(recovered.rows()) == 1
     recovered.release()
 
@@ -142,7 +142,7 @@ def test_a_results_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> Non
 KILLED_WHILE_WRITING = """
 import os, sys
 from pathlib import Path
-from bench import store
+from bench import files, store
 from tests.results import make_plan, make_row
 
 plan = make_plan()
@@ -153,7 +153,7 @@ for replicate in range(2):
 def killed(*_):
     os.kill(os.getpid(), 9)
 
-store._replace = killed
+files._replace = killed
 store.write_part(folder.path, make_row(plan, replicate=2), plan)
 """
 
@@ -161,7 +161,7 @@ store.write_part(folder.path, make_row(plan, replicate=2), plan)
 def test_a_process_killed_while_it_writes_leaves_whole_parts_only(out: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(out)], cwd=ROOT, check=False)
     assert done.returncode == -9
-    (folder,) = store.abandoned(out, make_plan().node)
+    (folder,) = store.abandoned(out, [make_plan().node])
     assert [row["replicate"] for row in folder.rows()] == [0, 1]
     assert len(list(folder.path.glob("*.tmp"))) == 1
     path = folder.commit(folder.rows())
@@ -207,15 +207,15 @@ def holding(out: Path, how: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_run_is_abandoned_once_its_process_is_gone_and_not_before(out: Path) -> None:
     with holding(out, "alone") as process:
-        assert list(store.abandoned(out, make_plan().node)) == []
+        assert list(store.abandoned(out, [make_plan().node])) == []
         with pytest.raises(UsageError, match="run 5f0c2a91be is in progress"):
             store.begin(out, make_plan())
         process.kill()
         process.wait()
-        (folder,) = store.abandoned(out, make_plan().node)
+        (folder,) = store.abandoned(out, [make_plan().node])
         assert folder.plan == make_plan()
         assert len(folder.rows()) == 1
-        assert list(store.abandoned(out, make_plan().node)) == [], "it is locked by this process now"
+        assert list(store.abandoned(out, [make_plan().node])) == [], "it is locked by this process now"
         folder.release()
 
 
@@ -223,7 +223,7 @@ def test_a_run_whose_worker_lives_is_not_abandoned(out: Path) -> None:
     with holding(out, "shared") as process:
         process.kill()
         process.wait()
-        assert list(store.abandoned(out, make_plan().node)) == []
+        assert list(store.abandoned(out, [make_plan().node])) == []
 
 
 def test_a_folder_taken_away_before_it_was_locked_is_passed_over(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_a_folder_taken_away_before_it_was_locked_is_passed_over(out: Path, monk
         return try_lock(lock_fd)
 
     monkeypatch.setattr(store, "_try_lock", late)
-    assert list(store.abandoned(out, make_plan().node)) == []
+    assert list(store.abandoned(out, [make_plan().node])) == []
 
 
 def test_a_folder_that_was_taken_away_in_part_is_not_recovered_over_its_result(
@@ -250,7 +250,7 @@ def test_a_folder_that_was_taken_away_in_part_is_not_recovered_over_its_result(
     path = folder.commit(folder.rows())
     folder.release()
     assert folder.path.exists()
-    assert list(store.abandoned(out, make_plan().node)) == []
+    assert list(store.abandoned(out, [make_plan().node])) == []
     assert len(store.read(path)[1]) == 3
 
 
@@ -261,7 +261,15 @@ def test_what_is_not_a_run_is_passed_over(out: Path) -> None:
         (folder / "lock").touch()
         if text is not None:
             (folder / "plan.json").write_text(text)
-    assert list(store.abandoned(out, make_plan().node)) == []
+    assert list(store.abandoned(out, [make_plan().node])) == []
+
+
+def test_a_run_of_another_node_is_left_to_it(out: Path) -> None:
+    plan = make_plan()
+    begun(out, plan, make_row(plan)).release()
+    assert list(store.abandoned(out, ["node8", "node-0123456789ab"])) == []
+    (folder,) = store.abandoned(out, ["node8", plan.node])
+    folder.release()
 
 
 def test_an_unreadable_part_does_not_hide_the_others(out: Path) -> None:

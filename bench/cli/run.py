@@ -33,6 +33,14 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--label", help="A name to find this run by.")
 @click.option("--tag", "tags", multiple=True, callback=_tags, metavar="K=V", help="A note to keep; may be repeated.")
 @click.option("--resume", metavar="RUN_ID", help="Measure what an interrupted run left out.")
+@click.option(
+    "--telemetry-hz",
+    type=click.FloatRange(0, 100),
+    default=10.0,
+    show_default=True,
+    help="Readings of the devices' state per second; 0: none.",
+)
+@click.option("--anonymous", is_flag=True, help="Keep no host name, serial or UUID, but pseudonyms.")
 @click.option("--strict", is_flag=True, help="Exit with 4 if the machine was not fit to measure.")
 @click.option("--dry-run", is_flag=True, help="Say what would be measured, and stop.")
 @json_option
@@ -45,6 +53,8 @@ def run(
     label: str | None,
     tags: dict[str, str],
     resume: str | None,
+    telemetry_hz: float,
+    anonymous: bool,
     strict: bool,
     dry_run: bool,
     as_json: bool,
@@ -76,7 +86,15 @@ def run(
             plan, kept = runs.resumable(out, resume)
         else:
             chosen = suite.choose(what)
-            plan = make_plan(chosen, select.find(device), replicates=replicates, label=label, tags=tags)
+            plan = make_plan(
+                chosen,
+                select.find(device),
+                replicates=replicates,
+                label=label,
+                tags=tags,
+                telemetry_hz=telemetry_hz,
+                anonymous=anonymous,
+            )
             kept = []
         if dry_run:
             table.show_plan(table.console(), plan)

@@ -17,7 +17,7 @@ from bench.types import DeviceInfo, Mark
 
 @dataclass(frozen=True)
 class Scenario:
-    """What the clock shows: the time of the n-th launch on each of some devices."""
+    """What the clock shows, the time of the n-th launch on each of some devices, and when their state is throttled."""
 
     devices: int = 1
     launch_ns: int = 1_000_000
@@ -25,6 +25,7 @@ class Scenario:
     ripple: tuple[float, ...] = (1.0,)  # factors that repeat ever after
     drift: float = 0.0  # added to the factor at every launch
     slow: Mapping[int, float] = field(default_factory=dict)  # factor of a device
+    hot: tuple[float, float] = (0.0, 0.0)  # from when until when its state is throttled, in seconds of each ten
 
     def factor(self, device: int, launch: int) -> float:
         base = self.first[launch] if launch < len(self.first) else self.ripple[launch % len(self.ripple)]
@@ -35,6 +36,7 @@ SCENARIOS: dict[str, Scenario] = {
     "steady": Scenario(ripple=(1.0, 1.002, 0.998)),
     "warm-up": Scenario(first=(8.0, 4.0, 2.0, 1.5), ripple=(1.0, 1.001)),
     "ramp": Scenario(drift=0.05),
+    "hot": Scenario(ripple=(1.0, 1.002, 0.998), hot=(3.0, 5.0)),
     "straggler": Scenario(devices=4, ripple=(1.0, 1.002, 0.998), slow={2: 1.25}),
 }
 

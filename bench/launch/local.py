@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import child, store
+from bench import child
+from bench.files import writing
 from bench.types import Job, Status
 
 Event = dict[str, Any]
@@ -37,6 +38,7 @@ class Outcome:
     events: list[Event] = dataclasses.field(default_factory=list)
     death: tuple[Status, str] | None = None  # what befell it, and the item that was begun and not finished
     fatal: Event | None = None  # why the worker gave up
+    begun_ns: int = 0  # when the last item began, on the monotonic clock; 0 where none did
 
     @property
     def lost(self) -> int:
@@ -124,7 +126,7 @@ class _Worker:
         self.log = logs / f"{name}.log"
         self._log_begins = 0  # where the item at hand began to write
         job_file = logs / f"{name}.json"
-        with store.writing(job_file):
+        with writing(job_file):
             job_file.write_text(json.dumps(dataclasses.asdict(job)))
             self.log.touch()
         self.events_fd, worker_fd = os.pipe()
@@ -187,6 +189,7 @@ class _Worker:
         match event["event"]:
             case "begin":
                 self.outcome.begun = event["item"] + 1
+                self.outcome.begun_ns = time.monotonic_ns()
                 self.item = event["item"]
                 self._log_begins = event["log_bytes"]
                 self._restart_watch()

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import fitness, units
-from bench.info import NodeInfo
 from bench.registry import Workload
 from bench.suite import Suite
 from bench.summary import Spread, Summary
@@ -82,7 +81,7 @@ def _validity(one: Summary) -> Text:
     if not one.validity:
         return Text("ok", style="green")
     first = min(one.validity, key=lambda flag: not fitness.is_unfit(flag))
-    word = fitness.FLAGS[first].word if first in fitness.FLAGS else first
+    word = fitness.RULES[first].word if first in fitness.RULES else first
     return Text(word + (f" +{len(one.validity) - 1}" if len(one.validity) > 1 else ""), style="yellow")
 
 
@@ -93,10 +92,13 @@ def _explanations(summaries: Sequence[Summary]) -> list[str]:
         if one.status != "ok":
             lines.append(f"{one.workload} on {one.device}: {one.status}: {one.reason}")
     for flag in sorted({flag for one in summaries for flag in one.validity}):
-        known = fitness.FLAGS.get(flag)
+        rule = fitness.RULES.get(flag)
         count = sum(flag in one.validity for one in summaries)
-        text = f"{known.meaning}; {known.remedy}" if known else "a flag of another version of vnbench"
-        lines.append(f"{flag} ({count} of {len(summaries)}): {text}")
+        measured = [finding for one in summaries for finding in one.findings if finding.flag == flag]
+        worst = max(measured, key=lambda finding: finding.value, default=None)
+        seen = "" if worst is None else f", worst: {worst.measured}, limit: {worst.limit}"
+        text = f"{rule.meaning}; {rule.remedy}" if rule else "a flag of another version of vnbench"
+        lines.append(f"{flag} ({count} of {len(summaries)}{seen}): {text}")
     return lines
 
 
@@ -132,26 +134,3 @@ def show_catalogue(
     out.print("\nsuites", style="bold")
     for suite in suites:
         out.print(f"  {suite.name}: {suite.description}; {suite.replicates} replicates")
-
-
-def show_info(out: Console, info: NodeInfo) -> None:
-    """The node: devices, environment keys, roofs, fitness."""
-    for device in info.devices:
-        memory = "" if device.memory_bytes is None else f", {units.show_bytes(device.memory_bytes)}"
-        out.print(f"{device.label}  {device.name or 'unknown model'}{memory}", style="bold")
-        out.print(f"  {device.reason}" + (f"; {device.uuid}" if device.uuid else ""))
-    out.print("environment", style="bold")
-    for key, value in info.keys.items():
-        shown = units.show_bytes(value) if key == "memory_bytes" else value
-        out.print(f"  {key:<15} {'–' if shown is None else shown}")
-    out.print("roofs", style="bold")
-    for roof in info.roofs:
-        out.print(f"  {roof.device}  {roof.name:<24} {units.show(roof.value, roof.unit):>14}  {roof.source}")
-    if not info.roofs:
-        out.print("  none measured yet: run `vnbench run quick`")
-    out.print("fitness", style="bold")
-    for flag in info.unfit:
-        known = fitness.FLAGS[flag]
-        out.print(f"  {flag}: {known.meaning}; {known.remedy}", style="yellow")
-    if not info.unfit:
-        out.print("  nothing speaks against measuring now", style="green")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import registry, schema, store, summary
+from bench import files, registry, schema, store, summary
 from bench.schema import Row
 from bench.types import DeviceInfo, Item, Job, Plan, Policy
 
@@ -54,7 +54,7 @@ def test_write_a_row(benchmark: BenchmarkFixture, plan: Plan, rows: list[Row], t
 
 def test_write_a_run(benchmark: BenchmarkFixture, plan: Plan, rows: list[Row], tmp_path: Path) -> None:
     def write() -> None:
-        store.write_table(schema.to_table(rows, plan), tmp_path / "run.parquet", tmp_path / "run.tmp")
+        files.write_table(schema.to_table(rows, plan), tmp_path / "run.parquet", tmp_path / "run.tmp")
 
     benchmark(write)
 

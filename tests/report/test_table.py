@@ -32,6 +32,7 @@ OK = Summary(
     fraction_of_roof=0.912,
     roof="roof/compute/bf16",
     validity=(),
+    findings=(),
     metrics={},
 )
 LONG = "decode/a-model-of-some-length-3.1-8b-instruct/b32/ctx131072@backend=torch,dtype=fp8-e4m3,steps=128"
@@ -139,7 +140,7 @@ def test_a_flag_is_a_word_in_the_table_and_explained_once_below() -> None:
     text = " ".join(rendered([UNFIT, UNFIT, OK]).split())
     assert text.count("unfit +3") == 2
     for name in UNFIT.validity:
-        flag = fitness.FLAGS[name]
+        flag = fitness.RULES[name]
         assert text.count(f"{name} (2 of 3): {flag.meaning}; {flag.remedy}") == 1
 
 
@@ -178,7 +179,7 @@ def test_no_line_on_a_terminal_is_longer_than_80_columns_or_the_terminal(
 
 @pytest.mark.parametrize(
     ("value", "unit", "flag"),
-    list(itertools.product([9.999e5, 9.9996e14, 1.0], ["FLOP/s", "token/s", "syllable/s"], fitness.FLAGS)),
+    list(itertools.product([9.999e5, 9.9996e14, 1.0], ["FLOP/s", "token/s", "syllable/s"], fitness.RULES)),
 )
 def test_figures_and_words_are_whole_and_leave_room_for_a_name(value: float, unit: str, flag: str) -> None:
     interval = Interval(0.5 * value, 1.5 * value, 3)
@@ -187,7 +188,7 @@ def test_figures_and_words_are_whole_and_leave_room_for_a_name(value: float, uni
     assert "…" not in text
     lines = text.splitlines()
     row = next(line for line in lines if "cuda:15" in line)
-    assert fitness.FLAGS[flag].word + " +11" in row
+    assert fitness.RULES[flag].word + " +11" in row
     assert unit in row
     assert max(widths(text)) <= 80
 

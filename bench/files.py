@@ -1,0 +1,63 @@
+"""Files written whole or not at all: to a temporary name, synchronised, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench.errors import OutputNotWritable
+
+# What reading a damaged file raises: for its frame, its compressed pages, its texts, its plan.
+DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
+
+
+def write_table(table: pa.Table, target: Path, temporary: Path) -> None:
+    """Write a Parquet file beside, synchronise it, and rename it into place."""
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        _replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Write a small file, whole or not at all."""
+    temporary = target.with_name(target.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    _replace(temporary, target)
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turns the system's errors into one that says what could not be written.
+
+    Raises:
+        OutputNotWritable: an ``OSError`` came.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputNotWritable(
+            f"cannot write {target}: {error.strerror or error}", "Free space or choose another folder with --out"
+        ) from error
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    temporary.replace(target)
+    folder_fd = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder_fd)  # the rename itself has to reach the disk
+    finally:
+        os.close(folder_fd)

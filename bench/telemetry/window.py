@@ -1,0 +1,167 @@
+"""The state of a device over a window: the readings of its series, joined by time to the samples of one measurement.
+
+Pure: the same readings and the same window give the same columns, on any machine.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.telemetry.reading import POWER_CAP_REASON, THROTTLE_REASONS, Reading
+
+# A reading that came later than this many periods after the one before leaves a gap that nothing is said across.
+LONGEST_GAP = 2.5
+# What is integrated needs so many periods: in less, the ends decide.
+SHORTEST_INTEGRAL = 2.0
+
+Columns = dict[str, Any]
+
+
+def state(readings: Sequence[Reading], from_ns: int, until_ns: int, period_ns: int) -> Columns:
+    """The row columns of one device's state from ``from_ns`` to ``until_ns``; None where no reading tells.
+
+    Args:
+        readings: of that device, in the order of time.
+        period_ns: the time between two readings, as it was asked for.
+
+    Levels (clocks, temperatures) are of the readings inside the window, or of the nearest one within a period of a
+    short window. Counters (energy, throttled seconds) are interpolated at both ends. Counts of errors are of the
+    readings around it, so an error within a period of the window belongs to it.
+    """
+    gap_ns = round(LONGEST_GAP * period_ns)
+    around = _around(readings, from_ns, until_ns, gap_ns)
+    near = [one for one in around if from_ns - period_ns <= one.at_ns <= until_ns + period_ns]
+    inside = [one for one in around if from_ns <= one.at_ns <= until_ns]
+    levels = inside or near
+    join = _Join(around, from_ns, until_ns, gap_ns, SHORTEST_INTEGRAL * period_ns)
+    energy_j = join.counted(lambda one: one.energy_j)
+    if energy_j is None:
+        energy_j = join.integrated(lambda one: one.power_w)
+    window_s = (until_ns - from_ns) * 1e-9
+    return {
+        "power_w_mean": None if energy_j is None else energy_j / window_s,
+        "energy_j": energy_j,
+        "sm_clock_mhz_min": _of(min, levels, lambda one: one.sm_clock_mhz),
+        "sm_clock_mhz_mean": _of(_mean, levels, lambda one: one.sm_clock_mhz),
+        "mem_clock_mhz_mean": _of(_mean, levels, lambda one: one.mem_clock_mhz),
+        "cpu_clock_mhz_min": _of(min, levels, lambda one: one.cpu_clock_mhz),
+        "cpu_clock_mhz_mean": _of(_mean, levels, lambda one: one.cpu_clock_mhz),
+        "clocks_locked": _of(any, near, lambda one: one.clocks_locked),
+        "temperature_c_max": _of(max, near, lambda one: one.temperature_c),
+        "memory_temperature_c_max": _of(max, near, lambda one: one.memory_temperature_c),
+        "temperature_margin_c_min": _of(min, near, lambda one: one.temperature_margin_c),
+        "throttle_s": join.held_back(THROTTLE_REASONS, lambda one: one.throttled_s_total),
+        "power_cap_s": join.held_back((POWER_CAP_REASON,), lambda one: one.power_capped_s_total),
+        "throttle_reasons": _of(_union, levels, lambda one: one.throttle_reasons),
+        "ecc_corrected_delta": _growth(around, lambda one: one.ecc_corrected_total),
+        "ecc_uncorrected_delta": _growth(around, lambda one: one.ecc_uncorrected_total),
+        "row_remap_pending": _of(any, around, lambda one: one.row_remap_pending),
+        "row_remap_failed": _of(any, around, lambda one: one.row_remap_failed),
+        "xids": _of(_union, around[1:], lambda one: one.xids),
+        "pcie_generation": _of(max, near, lambda one: one.pcie_generation),
+        "pcie_width": _of(min, near, lambda one: one.pcie_width),
+        "pcie_width_max": _of(max, near, lambda one: one.pcie_width_max),
+        "pcie_replay_delta": _growth(around, lambda one: one.pcie_replays_total),
+        "nvlinks_down": _of(max, near, lambda one: one.nvlinks_down),
+        "nvlink_errors_delta": _growth(around, lambda one: one.nvlink_errors_total),
+        "foreign_gpu_processes": _of(max, near, lambda one: one.foreign_processes),
+        "device_error": next((one.error for one in around if one.error is not None), None),
+        "telemetry_readings": len(inside),
+        "telemetry_gap_s": max((b.at_ns - a.at_ns for a, b in itertools.pairwise(around)), default=0) * 1e-9 or None,
+    }
+
+
+def _around(readings: Sequence[Reading], from_ns: int, until_ns: int, gap_ns: int) -> Sequence[Reading]:
+    """The readings inside the window and the nearest on either side, unless they are too far away to say anything."""
+    first = bisect.bisect_right(readings, from_ns, key=lambda one: one.at_ns) - 1
+    last = bisect.bisect_left(readings, until_ns, key=lambda one: one.at_ns)
+    found = readings[max(first, 0) : last + 1]
+    return [one for one in found if from_ns - gap_ns <= one.at_ns <= until_ns + gap_ns]
+
+
+Field = Callable[[Reading], Any]
+
+
+def _of(combine: Callable[[Sequence[Any]], Any], readings: Sequence[Reading], field: Field) -> Any:
+    """What is known of a field, combined; None where nothing is."""
+    known = [value for value in map(field, readings) if value is not None]
+    return combine(known) if known else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _union(values: Sequence[Sequence[Any]]) -> list[Any]:
+    return sorted({each for value in values for each in value})
+
+
+def _growth(readings: Sequence[Reading], field: Field) -> int | None:
+    """How far a count grew from the first reading to the last; None where it was set back, or hardly read."""
+    known = [value for value in map(field, readings) if value is not None]
+    if len(known) < 2 or known[-1] < known[0]:
+        return None
+    growth: int = known[-1] - known[0]
+    return growth
+
+
+class _Join:
+    """What is integrated over the exact window, with its gaps checked."""
+
+    def __init__(self, around: Sequence[Reading], from_ns: int, until_ns: int, gap_ns: int, shortest_ns: float) -> None:
+        self.around = around
+        self.from_ns = from_ns
+        self.until_ns = until_ns
+        self.gap_ns = gap_ns
+        self.is_long_enough = until_ns - from_ns >= shortest_ns
+
+    def _points(self, field: Field) -> list[tuple[int, float]]:
+        """(time, value) across the whole window, the ends interpolated; empty where there is a gap."""
+        known = [(one.at_ns, field(one)) for one in self.around if field(one) is not None]
+        if not known or not self.is_long_enough or known[0][0] > self.from_ns or known[-1][0] < self.until_ns:
+            return []
+        if any(b[0] - a[0] > self.gap_ns for a, b in itertools.pairwise(known)):
+            return []
+        inner = [point for point in known if self.from_ns < point[0] < self.until_ns]
+        return [(self.from_ns, _at(known, self.from_ns)), *inner, (self.until_ns, _at(known, self.until_ns))]
+
+    def counted(self, field: Field) -> float | None:
+        """What a counter grew by over the window."""
+        points = self._points(field)
+        if not points or any(b[1] < a[1] for a, b in itertools.pairwise(points)):  # set back in between
+            return None
+        return points[-1][1] - points[0][1]
+
+    def integrated(self, field: Field) -> float | None:
+        """The trapezoidal integral of a level over the window, in its unit times seconds."""
+        points = self._points(field)
+        if not points:
+            return None
+        return sum((b[0] - a[0]) * 1e-9 * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points))
+
+    def held_back(self, reasons: Sequence[str], counter: Field) -> float | None:
+        """Seconds held back: the driver's counter or the readings that name a reason, whichever is more.
+
+        A driver that does not keep its counter leaves it at zero; and between two readings, only the counter sees.
+        """
+
+        def is_held(one: Reading) -> float | None:
+            return (
+                None if one.throttle_reasons is None else float(any(name in reasons for name in one.throttle_reasons))
+            )
+
+        known = [seconds for seconds in (self.counted(counter), self.integrated(is_held)) if seconds is not None]
+        return min(max(known), (self.until_ns - self.from_ns) * 1e-9) if known else None
+
+
+def _at(points: Sequence[tuple[int, float]], at_ns: int) -> float:
+    """The value at a moment between two points, by linear interpolation."""
+    after = bisect.bisect_left(points, at_ns, key=lambda point: point[0])
+    (b_ns, b) = points[after]
+    if b_ns == at_ns or after == 0:
+        return b
+    (a_ns, a) = points[after - 1]
+    return a + (b - a) * (at_ns - a_ns) / (b_ns - a_ns)
