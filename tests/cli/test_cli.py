@@ -308,7 +308,7 @@ def test_the_json_of_the_node(vnbench: Program, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(info, "_WATCH_S", 0.01)
     found = json.loads(vnbench("info", "--device", "cpu", "--json").out)
     assert found["devices"][0]["kind"] == "cpu"
-    assert found["keys"]["python"].startswith("3.")
+    assert found["environment"]["python"].startswith("3.")
     assert found["roofs"] == []
 
 
@@ -330,5 +330,5 @@ def test_what_is_shown_was_decided_when_it_was_run(vnbench: Program, tmp_path: P
 
 
 def test_the_commands_are_those_that_are_documented() -> None:
-    assert COMMANDS == ["info", "list", "run", "show"]
+    assert COMMANDS == ["info", "list", "run", "show", "watch"]
     assert all(isinstance(command, click.Command) for command in cli.commands.values())
