@@ -9,6 +9,7 @@ from bench.cli.info import info
 from bench.cli.list import list_
 from bench.cli.run import run
 from bench.cli.show import show
+from bench.cli.watch import watch
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
@@ -19,13 +20,14 @@ def cli() -> None:
     \b
     vnbench run quick        measure this node, results in results/runs/
     vnbench list             what can be measured here
-    vnbench show RUN         the table of a run again
-    vnbench info             devices, libraries, roofs
+    vnbench show RUN         the table of a run again, or its telemetry
+    vnbench info             devices, libraries, roofs, what is unfit
+    vnbench watch            clocks, power and heat, live
 
     Exit codes: 0 done, 2 usage, 3 a workload failed or was wrong, 4 machine
     not fit (--strict), 7 output not writable, 130/143 interrupted.
     """
 
 
-for command in (run, list_, info, show):
+for command in (run, list_, info, show, watch):
     cli.add_command(command)

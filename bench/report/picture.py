@@ -1,0 +1,167 @@
+"""A view of a run's telemetry as an image, drawn by matplotlib without a display and without its user's settings."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError
+from bench.report.panels import Panel, Point, View, heading, held_back_words
+from bench.telemetry.stretches import Kind
+from bench.types import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Told apart by the colour-blind: Okabe and Ito 2008, "Color Universal Design", but its yellow, too pale for a line,
+# and its vermillion, which is kept for throttling.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#8B6914", "#7F7F7F")
+_CPU_COLOUR = "#444444"
+_HELD_BACK: Mapping[Kind, str] = {"throttled": "#D55E00", "power-capped": "#F0E442"}
+_TIMED = ("#D9D9D9", "#BFBFBF")
+_SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 11.0,
+    "svg.hashsalt": "vnbench",  # the same picture has the same bytes
+    "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # a dollar sign in others' words is one
+}
+_WIDTH_IN = 12.0
+_STEPS = 1000  # of the time axis: about as many as there are pixels
+_LEGEND_COLUMNS = 150
+
+
+def render(plan: Plan, seen: View, kind: str) -> bytes:
+    """The image's bytes; ``kind`` is png or svg.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    # It would warn that it has no folder for its settings; it needs none.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        import matplotlib as mpl
+        import matplotlib.style
+    except ImportError as error:
+        raise UsageError("a picture needs matplotlib, which is not installed", "pip install matplotlib") from error
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    content = io.BytesIO()
+    with mpl.style.context("default"), mpl.rc_context(_SETTINGS):
+        figure = _figure(plan, seen)
+        _settle(figure)
+        figure.savefig(content, format=kind, dpi=120, metadata=metadata)
+    return content.getvalue()
+
+
+def _settle(figure: Figure) -> None:
+    """Lay the figure out once, and round: the solver's last digits differ from time to time, and so would the bytes."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = (round(float(part), 6) for part in axes.get_position().bounds)
+        axes.set_position((left, bottom, width, height))
+
+
+def _figure(plan: Plan, seen: View) -> Figure:
+    from matplotlib.figure import Figure
+
+    names = dict.fromkeys(name for panel in seen.panels for name in panel.lines if name != "cpu")
+    colours = dict(zip(names, itertools.cycle(_COLOURS), strict=False))
+    heights = [0.35] * bool(seen.spans) + [1.0 if panel.is_aside else 1.8 for panel in seen.panels]
+    heights += [0.25 * len(seen.held_back) + 0.1] * bool(seen.held_back)
+    figure = Figure(figsize=(_WIDTH_IN, sum(heights) + 1.9), layout="constrained")
+    axes = list(figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    figure.suptitle("\n".join(heading(plan)), fontsize=13)
+    axes[-1].set_xlabel("seconds since the first reading")
+    axes[-1].set_xlim(0.0, seen.span_s)
+    if seen.spans:
+        _draw_spans(axes.pop(0), seen)
+    for panel in seen.panels:
+        _draw_panel(axes.pop(0), panel, seen, colours)
+    if seen.held_back:
+        _draw_held_back(axes.pop(0), seen)
+    _draw_legends(figure, seen, colours)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, seen: View, colours: Mapping[str, str]) -> None:
+    for name, pieces in panel.lines.items():
+        for piece in pieces:
+            # A piece of a single reading is a dot: there is no line to be seen.
+            style = "." if len(piece) == 1 else ""
+            points = zip(*_thinned(piece, seen.span_s / _STEPS), strict=True)
+            axes.plot(*points, color=colours.get(name, _CPU_COLOUR), linewidth=1.4, marker=style)
+    for name in panel.lines:
+        ranges = _ranges(seen, name, "throttled")
+        axes.broken_barh(ranges, (0, 1), transform=axes.get_xaxis_transform(), color=_HELD_BACK["throttled"], alpha=0.2)
+    title = panel.quantity.title.replace(" temperature", "\ntemperature")
+    axes.set_ylabel(f"{title}\n{panel.quantity.unit}")
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    low, high = panel.extent
+    margin = 0.05 * (high - low)
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _thinned(piece: Sequence[Point], step_s: float) -> list[Point]:
+    """The least and the greatest of each step, in their order: what is left out could not be seen."""
+    kept: list[Point] = []
+    for _, group in itertools.groupby(piece, key=lambda point: point[0] // step_s):
+        points = list(group)
+        kept += sorted({min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])})
+    return kept
+
+
+def _ranges(seen: View, name: str, kind: Kind) -> list[tuple[float, float]]:
+    """When a device was held back in that way, as (begin, length); what is too near to be told apart is one."""
+    ranges: list[tuple[float, float]] = []
+    for from_s, until_s, one in seen.held_back.get(name, ()):
+        if one.kind != kind:
+            continue
+        if ranges and from_s - sum(ranges[-1]) < seen.span_s / _STEPS:
+            begin_s, _ = ranges.pop()
+            ranges.append((begin_s, until_s - begin_s))
+        else:
+            ranges.append((from_s, until_s - from_s))
+    return ranges
+
+
+def _draw_held_back(axes: Axes, seen: View) -> None:
+    """A lane for each device that was held back; the worse of the two lies above."""
+    kinds: tuple[Kind, ...] = ("power-capped", "throttled")
+    for lane, name in enumerate(seen.held_back):
+        for kind in kinds:
+            axes.broken_barh(_ranges(seen, name, kind), (lane - 0.4, 0.8), color=_HELD_BACK[kind])
+    axes.set_yticks(range(len(seen.held_back)), list(seen.held_back))
+    axes.invert_yaxis()
+    axes.set_ylabel("held\nback")
+
+
+def _draw_spans(axes: Axes, seen: View) -> None:
+    for index, (name, from_s, until_s) in enumerate(seen.spans):
+        axes.broken_barh([(from_s, until_s - from_s)], (0, 1), color=_TIMED[index % 2])
+        width_in = (until_s - from_s) / seen.span_s * _WIDTH_IN * 0.8
+        if len(name) * 0.08 < width_in:
+            axes.text((from_s + until_s) / 2, 0.5, name, ha="center", va="center", fontsize=8.5)
+    axes.set_yticks([0.5], ["timed"])
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw_legends(figure: Figure, seen: View, colours: Mapping[str, str]) -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    if len(colours) > 1:
+        handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False)
+    words = [(_HELD_BACK[kind], text) for kind, text in held_back_words(seen)]
+    words += [("none", text) for text in seen.notes]
+    entries = [Patch(color=colour, label=textwrap.fill(text, _LEGEND_COLUMNS)) for colour, text in words]
+    if entries:
+        figure.legend(handles=entries, loc="outside lower left", frameon=False, ncols=1, fontsize=10)
