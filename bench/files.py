@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,25 +19,27 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
 def write_table(table: pa.Table, target: Path, temporary: Path) -> None:
     """Write a Parquet file beside, synchronise it, and rename it into place."""
+    with _written_beside(target, temporary) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def write_atomically(target: Path, content: bytes) -> None:
+    """Write a small file, whole or not at all."""
+    with _written_beside(target, target.with_name(target.name + ".tmp")) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def _written_beside(target: Path, temporary: Path) -> Iterator[BinaryIO]:
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")
+            yield file
             file.flush()
             os.fsync(file.fileno())
         _replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def write_atomically(target: Path, content: bytes) -> None:
-    """Write a small file, whole or not at all."""
-    temporary = target.with_name(target.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    _replace(temporary, target)
 
 
 @contextlib.contextmanager

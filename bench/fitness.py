@@ -75,7 +75,7 @@ RULES = {
     rule.flag: rule
     for rule in (
         Rule(
-            "unfit:device-lost",
+            "unfit:no-answer",
             "unfit",
             "the driver did not answer for the device",
             "see what vnbench info says; look into the kernel's log, reset the GPU or restart the node",

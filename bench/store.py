@@ -183,8 +183,8 @@ def find(out: Path, text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        parts = _incomplete(path)
-        found = sorted(file for file in path.rglob("*.parquet") if not file.is_relative_to(parts))
+        others = (_incomplete(path), path / "telemetry")
+        found = sorted(file for file in path.rglob("*.parquet") if not any(map(file.is_relative_to, others)))
     else:
         found = sorted(file for file in (out / "runs").rglob("*.parquet") if _run_id(file).startswith(text))
     if not found:

@@ -25,7 +25,7 @@ CPU = {"host_cpu_s": 100.0}
 
 # flag → (state that raises it, what it says was measured), … and states that do not raise it
 CASES: dict[str, tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]] = {
-    "unfit:device-lost": ([({"device_error": "GPU is lost"}, "GPU is lost")], [{"device_error": None}]),
+    "unfit:no-answer": ([({"device_error": "GPU is lost"}, "GPU is lost")], [{"device_error": None}]),
     "unfit:xid": ([({"xids": [79]}, "79"), ({"xids": [31, 48]}, "31, 48")], [{"xids": []}, {"xids": None}]),
     "unfit:ecc-uncorrected": ([({"ecc_uncorrected_delta": 1}, "1")], [{"ecc_uncorrected_delta": 0}]),
     "unfit:row-remap-failed": ([({"row_remap_failed": True}, "failed")], [{"row_remap_failed": False}]),

@@ -245,7 +245,7 @@ def test_a_row_that_failed_keeps_what_befell_its_device() -> None:
     lost = [reading(0.9, 0, xids=()), reading(2, 0, xids=(79,)), reading(2.1, 0, error="GPU is lost")]
     (row,) = merge.finish(plan, [failed], {}, lost)
     assert (row["xids"], row["device_error"]) == ([79], "GPU is lost")
-    assert {"unfit:device-lost", "unfit:xid"} <= set(row["validity"])
+    assert {"unfit:no-answer", "unfit:xid"} <= set(row["validity"])
 
 
 def test_a_state_that_is_known_is_not_lost_with_the_series() -> None:

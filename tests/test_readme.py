@@ -32,6 +32,16 @@ HERE = {
     "vnbench run --dry-run standard": "pip/bin/vnbench run --dry-run standard",
     "vnbench run 'matmul/fp32/1024' --replicates 3": "pip/bin/vnbench run 'matmul/fp32/1024' --replicates 3",
     "vnbench show results/reference": "pip/bin/vnbench show results/reference",
+    "vnbench watch --count 3": "pip/bin/vnbench watch --count 3",
+    "vnbench run smoke --device fake:hot --out /tmp/vnbench-demo": (
+        "pip/bin/vnbench run smoke --device fake:hot --replicates 1 --out demo"
+    ),
+    "vnbench show /tmp/vnbench-demo --telemetry --picture /tmp/vnbench-demo/telemetry.svg": (
+        "pip/bin/vnbench show demo --telemetry --picture demo/telemetry.svg"
+    ),
+    'vnbench info --strict || echo "this machine is not fit to measure now"': (
+        'pip/bin/vnbench info --strict || echo "this machine is not fit to measure now"'
+    ),
 }
 
 

@@ -431,6 +431,14 @@ def tree(out: Path) -> Path:
     return out
 
 
+def test_the_results_of_a_folder_are_its_finished_runs_alone(tree: Path) -> None:
+    assert [path.stem.rpartition("-")[2] for path in store.find(tree, str(tree))] == [
+        "aa11111111",
+        "ab22222222",
+        "cc33333333",
+    ]
+
+
 def test_pandas_reads_the_runs_as_one_table(tree: Path) -> None:
     rows = pandas.read_parquet(tree / "runs")
     assert len(rows) == 7
