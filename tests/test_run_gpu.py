@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import series
 from tests.checkout import Checkout, by_status
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slow]
@@ -40,6 +41,30 @@ def test_every_family_runs_on_every_gpu_beside_its_measured_roof(gpus: int, tmp_
         assert row["driver"] and row["cuda"]
         if not row["kernel"].startswith("roof/"):
             assert row["fraction_of_roof"] > 0
+
+
+def test_every_row_has_the_state_of_its_gpu(gpus: int, tmp_path: Path) -> None:
+    """A load of seconds: the driver's counters need them."""
+    checkout = Checkout(tmp_path)
+    suite = tmp_path / "seconds.toml"
+    suite.write_text('workloads = ["matmul/bf16/4096"]\nreplicates = 1\n[policy]\nmin_samples = 5\nmax_s = 3.0\n')
+    process = checkout.vnbench("run", suite, "--device", "cuda", "--out", checkout.out)
+    (path,) = checkout.files()
+    plan, rows = checkout.read()
+    for row in (row for row in rows if row["workload"] == "matmul/bf16/4096"):
+        assert row["device_error"] is None, process.stdout
+        assert row["telemetry_readings"] >= 20
+        assert 20 < row["power_w_mean"] < 2000
+        assert row["sm_clock_mhz_min"] > 300
+        assert 10 < row["temperature_c_max"] < 120
+        assert row["throttle_reasons"] is not None
+        assert row["throttle_s"] is not None
+        assert row["vbios"] and row["power_limit_w"]
+        assert "state-unknown" not in row["validity"]
+        assert "unfit:shared-gpu" not in row["validity"], "the run's own worker is not foreign"
+    source = series.find(path, plan)
+    assert source is not None
+    assert {one.device_index for one in series.read(source) if one.device == "cuda"} == set(range(gpus))
 
 
 def test_auto_takes_the_gpus(gpus: int, tmp_path: Path) -> None:
