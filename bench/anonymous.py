@@ -15,10 +15,11 @@ from typing import Any
 _KEY_FILES = ("/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id")
 _LENGTH = 12
 
-# A GPU's or a MIG slice's UUID, as NVIDIA writes it.
-_UUID = r"\b(?:GPU|MIG)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b"
-# Keys under which the environment names a single part.
+# A GPU's or a MIG slice's UUID, as NVIDIA writes it, or its beginning, which CUDA_VISIBLE_DEVICES may hold.
+_UUID = r"\b(?:GPU|MIG)-[0-9a-fA-F]{4,}(?:-[0-9a-fA-F]+)*\b"
+# Keys under which the environment names a single part, and what is no name of one: a board without a serial says "0".
 _SERIAL_KEYS = re.compile(r"(^|_)serial(_|$)")
+_NO_SERIAL = re.compile(r"0*|.{1,3}|id-[0-9a-f]{12}")
 # Keys whose text others wrote, so that the host's name may stand in it. Elsewhere a short one would match by chance.
 _FOREIGN_TEXT = ("reason", "device_error")
 
@@ -34,7 +35,7 @@ def pseudonym(name: str, kind: str = "id") -> str:
 def scrubbed(value: Any, names: Collection[str] = ()) -> Any:
     """A JSON-like value in which UUIDs, serials and the given names are pseudonyms, wherever they stand in a text."""
     secrets = {*names, *serials(value)}
-    parts = [*sorted(map(re.escape, filter(None, secrets)), key=len, reverse=True), _UUID]
+    parts = [*(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(filter(None, secrets))), _UUID]
     return _replaced(value, re.compile("|".join(parts)), re.compile(rf"\b{re.escape(platform.node())}\b"))
 
 
@@ -56,7 +57,8 @@ def serials(value: Any, key: str = "") -> set[str]:
         return {serial for name, each in value.items() for serial in serials(each, name)}
     if isinstance(value, list | tuple):
         return {serial for each in value for serial in serials(each, key)}
-    return {str(value)} if value and _SERIAL_KEYS.search(key) else set()
+    is_serial = _SERIAL_KEYS.search(key) and isinstance(value, str | int) and not _NO_SERIAL.fullmatch(str(value))
+    return {str(value)} if is_serial else set()
 
 
 def _machine_id() -> bytes:

@@ -10,6 +10,8 @@ from typing import Any
 from bench import environment
 from bench.schema import Row
 
+Values = dict[str, set[str]]  # by device, as JSON
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -27,35 +29,50 @@ def differences(a: Sequence[Row], b: Sequence[Row]) -> list[Difference]:
     found = []
     for kind, keys in environment.KEYS.items():
         for key in keys:
-            values = _values(row.get(key) for row in a), _values(row.get(key) for row in b)
+            values = _values(a, key), _values(b, key)
             if not _alike(key, *values):
                 found.append(Difference(kind, key, *map(_shown, values)))
     details = _details(a), _details(b)
-    for key in sorted(details[0].keys() | details[1].keys()):
-        sides = details[0].get(key, ["null"]), details[1].get(key, ["null"])
-        if sides[0] != sides[1]:
+    for key in sorted(details[0].keys() & details[1].keys()):
+        sides = details[0][key], details[1][key]
+        if not _alike(key, *sides):
             found.append(Difference("details", key, *map(_shown, sides)))
     return found
 
 
-def _values(values: Iterable[Any]) -> list[str]:
-    """The distinct values, as JSON."""
-    return sorted({json.dumps(value) for value in values})
+def _values(rows: Iterable[Row], key: str) -> Values:
+    found: Values = {}
+    for row in rows:
+        found.setdefault(f"{row['device']}:{row['device_index']}", set()).add(json.dumps(row.get(key)))
+    return found
 
 
-def _alike(key: str, a: Sequence[str], b: Sequence[str]) -> bool:
+def _details(rows: Iterable[Row]) -> dict[str, Values]:
+    """The values of each detail, named by its path: ``host.smt``. What only one side recorded is left out."""
+    found: dict[str, Values] = {}
+    for device, text in {(f"{row['device']}:{row['device_index']}", row["environment"]) for row in rows}:
+        for path, value in _flat(json.loads(text or "{}")):
+            found.setdefault(path, {}).setdefault(device, set()).add(json.dumps(value))
+    return found
+
+
+def _alike(key: str, a: Values, b: Values) -> bool:
+    """Device by device where both have the same ones, else all together."""
     if key == "memory_bytes":  # what the kernel leaves of it changes a little with every boot
-        return environment.same_memory([json.loads(one) for one in (*a, *b)])
-    return a == b
+        return environment.same_memory([json.loads(one) for one in (*_all(a), *_all(b))])
+    return a == b if a.keys() == b.keys() else _all(a) == _all(b)
 
 
-def _details(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """The distinct values of each detail, named by its path: ``host.numa.nodes``."""
-    found: dict[str, set[str]] = {}
-    for text in {row["environment"] for row in rows if row["environment"]}:
-        for path, value in _flat(json.loads(text)):
-            found.setdefault(path, set()).add(json.dumps(value))
-    return {path: sorted(values) for path, values in found.items()}
+def _all(values: Values) -> list[str]:
+    return sorted(set().union(*values.values()))
+
+
+def _shown(values: Values) -> str:
+    """The values, with the devices that have them where those differ."""
+    distinct = _all(values)
+    if len(distinct) == 1 or len(values) == 1:
+        return " | ".join(distinct)
+    return ", ".join(f"{device} {' | '.join(sorted(its))}" for device, its in sorted(values.items()))
 
 
 def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
@@ -64,7 +81,3 @@ def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
             yield from _flat(each, f"{path}.{name}" if path else name)
     else:
         yield path, value
-
-
-def _shown(values: Sequence[str]) -> str:
-    return " | ".join(values)

@@ -30,6 +30,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "hardware": (
         "device_name",
         "device_memory_bytes",
+        "sm_clock_max_mhz",
         "mig_profile",
         "cpu_model",
         "cpu_cores",
@@ -78,6 +79,7 @@ def capture(device: DeviceInfo) -> Environment:
     keys = {
         "device_name": device.name,
         "device_memory_bytes": device.memory_bytes if device.kind == "cuda" else None,
+        "sm_clock_max_mhz": gpu.get("sm_clock_max_mhz"),
         "mig_profile": (gpu.get("mig_slice") or {}).get("profile"),
         "cpu_model": cpu_model(),
         "cpu_cores": psutil.cpu_count(logical=False),
@@ -109,11 +111,17 @@ def capture(device: DeviceInfo) -> Environment:
         "torch_threads": torch.get_num_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
         "packages": {name: _version(name) for name in ("pandas", "pyarrow", "scipy", "nvidia-ml-py", "nvidia-cublas")},
-        "variables": {key: value for key, value in sorted(os.environ.items()) if _VARIABLES.fullmatch(key)},
+        "variables": _variables(),
         "host": machine,
         "gpu": gpu,
     }
     return Environment(keys, details)
+
+
+def _variables() -> dict[str, str]:
+    """Those that change what libraries do. One that names a path would name a user, and changes no speed."""
+    known = {key: value for key, value in sorted(os.environ.items()) if _VARIABLES.fullmatch(key)}
+    return {key: value for key, value in known.items() if "/" not in value}
 
 
 def _governor(machine: Mapping[str, Any]) -> str | None:

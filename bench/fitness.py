@@ -20,7 +20,9 @@ from bench.rule import (
     held_back_words,
     listed,
     percent,
+    unexplained_clock,
     unknown_state,
+    unknown_words,
 )
 from bench.telemetry.reading import POWER_CAP_REASON, THROTTLE_REASONS
 from bench.units import show_bytes
@@ -78,7 +80,7 @@ RULES = {
             "unfit:no-answer",
             "unfit",
             "the driver did not answer for the device",
-            "see what vnbench info says; look into the kernel's log, reset the GPU or restart the node",
+            "look into the kernel's log, reset the GPU or restart the node",
             value=lambda state: None if state.get("device_error") is None else 1.0,
             show=lambda state, value: str(state["device_error"]),
             show_limit="answers",
@@ -253,10 +255,10 @@ RULES = {
         Rule(
             "state-unknown",
             "no state",
-            "the GPU's state could not be read",
-            "ask for read access to NVML (vnbench watch says what it answers); --telemetry-hz 0 reads nothing",
+            "the GPU's state could not be read all the time",
+            "give this user read access to NVML, and look why readings are missing; --telemetry-hz 0 reads nothing",
             value=lambda state: float(len(unknown_state(state))),
-            show=lambda state, value: "no " + ", ".join(unknown_state(state)),
+            show=unknown_words,
             show_limit="clock, temperature, throttling",
         ),
         Rule(
@@ -268,6 +270,16 @@ RULES = {
             held_back("power_cap_s", (POWER_CAP_REASON,)),
             held_back_words("power_cap_s", (POWER_CAP_REASON,)),
             "1 % of the time",
+        ),
+        Rule(
+            "low-clock",
+            "low clock",
+            "the clock stayed far below its maximum and the driver names no reason: someone may have locked it",
+            "have locked clocks released (nvidia-smi --reset-gpu-clocks), or state them with the result",
+            0.15,
+            unexplained_clock,
+            lambda state, value: f"{state['sm_clock_mhz_mean']:.0f} of {state['sm_clock_max_mhz']:.0f} MHz",
+            "85 % of the maximum",
         ),
         Rule(
             "ecc-corrected",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import anonymous, environment, fitness, peaks, schema, store
+from bench import anonymous, environment, fitness, peaks, probe, schema, store
 from bench.device import select
 from bench.environment import Environment
 from bench.errors import UnreadableResult, UnusableGpu
@@ -74,15 +73,22 @@ class NodeInfo:
 
 
 def gather(selector: str, out: Path, node: str) -> NodeInfo:
-    """Look at this node for a second; measured roofs come from its latest result in ``out``."""
-    devices, obstacle = _devices(selector)
+    """Look at this node for some seconds; measured roofs come from its latest result in ``out``.
+
+    The idle state is read for a second, and then the calibration workload is timed twice on what a run would use.
+    """
+    devices, usable, obstacle = _devices(selector)
     captured = [environment.capture(device) for device in devices]
     before = host.read()
     readings = _watch(devices)
     around = host.window(before, host.read())
+    calibrated = probe.calibrations(usable)
     return NodeInfo(
         node=node,
-        devices=tuple(map(_state, devices, captured, itertools.repeat(readings), itertools.repeat(around))),
+        devices=tuple(
+            _state(device, its, readings, {**around.columns, **calibrated.get(device.label, {})})
+            for device, its in zip(devices, captured, strict=True)
+        ),
         keys=captured[0].keys,
         details=captured[0].details,
         roofs=(*_measured(devices, out), *_datasheet(devices)),
@@ -90,12 +96,12 @@ def gather(selector: str, out: Path, node: str) -> NodeInfo:
     )
 
 
-def _state(device: DeviceInfo, its: Environment, readings: Sequence[Reading], around: host.HostWindow) -> DeviceState:
-    """A device from its first reading to its last."""
+def _state(device: DeviceInfo, its: Environment, readings: Sequence[Reading], around: Mapping[str, Any]) -> DeviceState:
+    """A device from its first reading to its last, with the columns that others have found."""
     series = [one for one in readings if (one.device, one.device_index) == (device.kind, device.index)]
     from_ns, until_ns = series[0].at_ns, series[-1].at_ns
     state = {"device": device.kind, **schema.window_columns(from_ns, until_ns, 0)}
-    state |= window.state(series, from_ns, until_ns, round(_PERIOD_S * 1e9)) | around.columns | dict(its.keys)
+    state |= window.state(series, from_ns, until_ns, round(_PERIOD_S * 1e9)) | dict(around) | dict(its.keys)
     return DeviceState(device, its.details["gpu"], state, tuple(fitness.findings(state)))
 
 
@@ -118,15 +124,18 @@ def anonymized(info: NodeInfo) -> NodeInfo:
     return dataclasses.replace(info, devices=devices, keys=clean(info.keys), details=clean(info.details))
 
 
-def _devices(selector: str) -> tuple[tuple[DeviceInfo, ...], str | None]:
-    """Those that a run would use, GPUs that only the driver shows, and why a run cannot use the GPUs."""
+def _devices(selector: str) -> tuple[tuple[DeviceInfo, ...], tuple[DeviceInfo, ...], str | None]:
+    """All that there are, those of them that a run would use, and why it cannot use the GPUs."""
+    unread = nvml.obstacle()
+    why = None if unread is None or unread.is_absence else f"NVML: {unread}"
     try:
-        found, obstacle = select.find(selector), None
+        found, obstacle = select.find(selector), why
     except UnusableGpu as error:
-        found, obstacle = (select.cpu_info("shown beside what the driver shows"),), str(error)
-    if selector in ("auto", "all") and not any(device.kind == "cuda" for device in found):
-        found = (*found, *nvml.devices())
-    return found, obstacle
+        found = (select.cpu_info("shown beside what the driver shows"),)
+        obstacle = " ".join(filter(None, (str(error), why)))
+    has_gpus = any(device.kind == "cuda" for device in found)
+    shown = nvml.devices() if selector in ("auto", "all") and not has_gpus else ()
+    return (*found, *shown), found, obstacle
 
 
 def _watch(devices: Sequence[DeviceInfo]) -> list[Reading]:

@@ -98,7 +98,8 @@ def _fill_state(row: Row, series: Sequence[Reading], hz: float) -> None:
     if timed is None or not hz:
         return
     state = window.state(series, *timed, round(1e9 / hz))
-    if state["telemetry_readings"] or not row["telemetry_readings"]:
+    is_known = any(value is not None for name, value in state.items() if name != "telemetry_readings")
+    if is_known or row["telemetry_readings"] is None:
         row |= state
 
 

@@ -15,6 +15,8 @@ Words = Callable[[State, float], str]
 
 # The kernel counts in ticks of 10 ms: what is not above two of them is no evidence, whatever its share.
 LEAST_CPU_S = 0.025
+# In a window this long, ten readings a second leave no doubt about how long a device was held back, but for a gap.
+LONG_WINDOW_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,26 @@ def below(name: str, target: str | None = None) -> Value:
     return value
 
 
+def unexplained_clock(state: State) -> float | None:
+    """By what share the clock lies below its maximum while nothing holds it: NVML has no getter for a locked clock."""
+    clock, most = state.get("sm_clock_mhz_mean"), state.get("sm_clock_max_mhz")
+    if clock is None or not most or state.get("throttle_reasons") is None:
+        return None
+    return 0.0 if state["throttle_reasons"] else 1.0 - float(clock / most)
+
+
 def unknown_state(state: State) -> list[str]:
-    """What every NVIDIA driver tells, and what this state lacks although it was asked for at some time."""
-    if state.get("device") != "cuda" or state.get("timed_from") is None:
+    """What every NVIDIA driver tells and this state lacks, of a GPU that was timed."""
+    if state.get("device") != "cuda" or state.get("timed_from") is None or state.get("device_error") is not None:
         return []
     names = {"sm_clock_mhz_mean": "clock", "temperature_c_max": "temperature", "throttle_reasons": "throttling"}
-    return [word for name, word in names.items() if state.get(name) is None]
+    unknown = [word for name, word in names.items() if state.get(name) is None]
+    is_long = (state["timed_until"] - state["timed_from"]).total_seconds() >= LONG_WINDOW_S
+    if not unknown and is_long and state.get("throttle_s") is None:
+        unknown.append("reading over a part of its time")
+    return unknown
+
+
+def unknown_words(state: State, value: float) -> str:
+    obstacle = state.get("telemetry_obstacle")
+    return f"no {', '.join(unknown_state(state))}" + (f": {obstacle}" if obstacle else "")

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import bench
 from bench import anonymous, merge, registry, schema, store
 from bench.device import select
-from bench.errors import Interrupted, UsageError, VnbenchError
+from bench.errors import Interrupted, OutputNotWritable, UsageError, VnbenchError
 from bench.launch import local
 from bench.launch.sampler import Sampler
 from bench.plan import node_names, source_commit
@@ -98,7 +98,9 @@ def recover(out: Path, observer: Observer) -> None:
         try:
             path, finished = _commit(folder)
             observer.note(f"recovered the killed run {folder.plan.run_id}: {finished} measurements, now in {path}")
-        except UsageError as error:  # its workloads are not known to this version of vnbench
+        except OutputNotWritable:
+            raise
+        except Exception as error:  # its workloads are not known to this version, say: it must not stop another run
             observer.note(f"the killed run {folder.plan.run_id} stays in {folder.path}: {error}")
         finally:
             folder.release()
@@ -117,7 +119,8 @@ def resumable(out: Path, run_id: str) -> tuple[Plan, list[Row]]:
     for row in kept:
         if registry.resolve(row["workload"]).spec.spec_id != row["spec_id"]:
             raise UsageError(f"{row['workload']} has changed since run {plan.run_id} began", "Start a new run")
-    devices = _known_again(plan.devices) if plan.anonymous else plan.devices
+    is_hidden = plan.anonymous and any(device.uuid for device in plan.devices)
+    devices = _known_again(plan.devices) if is_hidden else plan.devices
     return dataclasses.replace(
         plan, devices=devices, vnbench_version=bench.__version__, source_commit=source_commit()
     ), kept

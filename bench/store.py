@@ -31,6 +31,9 @@ from bench.telemetry.reading import Reading
 from bench.telemetry.sampler import read_back
 from bench.types import Plan
 
+# Folders whose Parquet files are no results.
+_NO_RESULTS = frozenset({".incomplete", "telemetry"})
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -183,8 +186,9 @@ def find(out: Path, text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        others = (_incomplete(path), path / "telemetry")
-        found = sorted(file for file in path.rglob("*.parquet") if not any(map(file.is_relative_to, others)))
+        found = sorted(
+            file for file in path.rglob("*.parquet") if not _NO_RESULTS & set(file.relative_to(path).parts[:-1])
+        )
     else:
         found = sorted(file for file in (out / "runs").rglob("*.parquet") if _run_id(file).startswith(text))
     if not found:

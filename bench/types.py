@@ -218,7 +218,7 @@ class Job:
     folder: str  # where rows are written
     scratch: str  # where workloads keep files of their own
     clock_offset_ns: int = 0  # the run's clock less the monotonic one: UTC at the run's start, which no step can move
-    task: Literal["measure", "search", "probe"] = "measure"
+    task: Literal["measure", "search", "probe", "calibrate"] = "measure"
     sequence: int = 0  # of the first item, within the replicate
     world_size: int = 1
     rank: int = 0

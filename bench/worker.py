@@ -34,6 +34,7 @@ from bench.units import show_bytes, show_duration
 # A GEMM uses every core and vector unit, so whatever takes a share of the machine shows in it.
 CALIBRATION = {"cpu": "matmul/fp32/1024", "cuda": "matmul/fp32/4096", "fake": "matmul/fp32/64"}
 CALIBRATION_POLICY = Policy(warmup_rule="count", warmup_min_samples=3, min_samples=10, max_samples=10, max_s=0.001)
+CALIBRATION_PAUSE_S = 1.0  # between the two where nothing is measured
 PROBE_POLICY = Policy(
     warmup_rule="count", warmup_min_samples=1, warmup_min_s=0.0, min_samples=5, max_samples=5, max_s=0.001
 )
@@ -67,6 +68,10 @@ def main(job_path: str, events_fd: str) -> None:
             _search(job, device, link)
         elif job.task == "probe":
             _try_each(job, device, link)
+        elif job.task == "calibrate":
+            before_ns = _calibrate(device)
+            time.sleep(CALIBRATION_PAUSE_S)
+            link.tell("calibration", before_ns=before_ns, after_ns=_calibrate(device))
         else:
             _measure_pass(job, device, link)
     except VnbenchError as error:
@@ -123,7 +128,8 @@ def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
         except _DeviceLost as lost:
             device_is_lost = True
             row |= {"status": "failed", "reason": str(lost)}
-        if row["status"] in FAILURES and row["timed_from"] is None:  # what befell the device meanwhile is worth knowing
+        # What befell the device meanwhile is worth knowing, unless the outcome was settled before.
+        if row["status"] in FAILURES and row["timed_from"] is None and item.status is None:
             row |= schema.window_columns(begun_ns, time.monotonic_ns(), job.clock_offset_ns)
         store.write_part(Path(job.folder), row, job.plan)
         link.tell("done", item=index, status=row["status"])

@@ -68,3 +68,26 @@ def test_the_name_of_the_host_is_replaced_where_a_library_may_have_told_it_and_n
 def test_what_names_nothing_is_left_as_it_is() -> None:
     value = {"a": "text", "serial": None, "b": [1, 2], "reason": None}
     assert anonymous.scrubbed(value) == value
+
+
+@pytest.mark.parametrize("serial", ["0", 0, "", "N/A", "00000000", "7"])
+def test_what_is_no_serial_replaces_nothing(serial: object) -> None:
+    value = {"serial": serial, "workload": "matmul/bf16/4096", "started_at": "2026-11-22T07:00:00"}
+    assert anonymous.scrubbed(value) == value
+
+
+def test_a_serial_is_replaced_as_a_word_and_not_inside_of_one() -> None:
+    clean = anonymous.scrubbed({"serial": "16542", "text": "16542 and 165420 and x16542"})
+    assert clean["text"] == f"{anonymous.pseudonym('16542')} and 165420 and x16542"
+
+
+def test_the_beginning_of_a_uuid_is_one_too() -> None:
+    assert anonymous.scrubbed("GPU-8932f937,MIG-8932f937-0d72") == ",".join(
+        map(anonymous.pseudonym, ("GPU-8932f937", "MIG-8932f937-0d72"))
+    )
+    assert anonymous.scrubbed("GPU-accelerated") == "GPU-accelerated"
+
+
+def test_what_is_hidden_already_stays_as_it_is() -> None:
+    once = anonymous.scrubbed({"serial": "1654223012345", "uuid": UUID})
+    assert anonymous.scrubbed(once) == once

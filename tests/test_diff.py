@@ -47,10 +47,9 @@ def test_memory_that_a_boot_took_is_no_difference() -> None:
 
 def test_details_are_named_by_their_path() -> None:
     a, b = {"host": {"smt": "on", "turbo": True}, "x": 1}, {"host": {"smt": "off", "turbo": True}}
-    assert differences([row(a)], [row(b)]) == [
-        Difference("details", "host.smt", '"on"', '"off"'),
-        Difference("details", "x", "1", "null"),
-    ]
+    assert differences([row(a)], [row(b)]) == [Difference("details", "host.smt", '"on"', '"off"')], (
+        "what one side never recorded is no difference"
+    )
 
 
 def test_a_result_that_is_mixed_shows_all_its_values() -> None:
@@ -61,3 +60,15 @@ def test_a_result_that_is_mixed_shows_all_its_values() -> None:
 def test_rows_that_were_never_measured_say_nothing() -> None:
     empty = row() | dict.fromkeys(CAPTURED.columns)
     assert differences([row(), empty], [row()]) == []
+
+
+def test_gpus_are_compared_one_by_one() -> None:
+    def limited(gpu: int) -> list[Row]:
+        return [
+            row(power_limit_w=500.0 if index == gpu else 700.0) | {"device": "cuda", "device_index": index}
+            for index in range(3)
+        ]
+
+    assert differences(limited(1), limited(1)) == []
+    (found,) = differences(limited(1), limited(2))
+    assert (found.key, found.a) == ("power_limit_w", "cuda:0 700.0, cuda:1 500.0, cuda:2 700.0")

@@ -63,6 +63,7 @@ def test_variables_that_change_libraries_are_kept_and_no_others(monkeypatch: pyt
         "TORCH_HUB_TOKEN": "t",
         "CUDA_SECRET_X": "s",
         "AWS_SECRET_ACCESS_KEY": "s",
+        "TORCH_HOME": "/home/an/.cache/torch",
         "HOME_OMP_X": "x",
         "PATH": "/bin",
     }

@@ -20,6 +20,7 @@ FINE: dict[str, Any] = {
     "sm_clock_mhz_mean": 1980.0,
     "temperature_c_max": 60.0,
     "throttle_reasons": ["gpu_idle"],
+    "throttle_s": 0.0,
 }
 CPU = {"host_cpu_s": 100.0}
 
@@ -34,7 +35,7 @@ CASES: dict[str, tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]] 
         [
             ({"throttle_s": 0.2, "throttle_reasons": ["hw_slowdown"]}, "20% of the time: hw_slowdown"),
             ({"throttle_s": 0.011, "throttle_reasons": ["gpu_idle"]}, "1% of the time"),
-            ({"throttle_reasons": ["cpu_thermal"]}, "at some moment: cpu_thermal"),
+            ({"throttle_s": None, "throttle_reasons": ["cpu_thermal"], "device": "cpu"}, "at some moment: cpu_thermal"),
         ],
         [{"throttle_s": 0.01}, {"throttle_s": 0.0, "throttle_reasons": ["hw_slowdown"]}, {"power_cap_s": 1.0}],
     ),
@@ -103,8 +104,19 @@ CASES: dict[str, tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]] 
         [
             ({"sm_clock_mhz_mean": None}, "no clock"),
             ({"sm_clock_mhz_mean": None, "throttle_reasons": None}, "no clock, throttling"),
+            ({"sm_clock_mhz_mean": None, "telemetry_obstacle": "No. Do this"}, "no clock: No. Do this"),
+            ({"throttle_s": None}, "no reading over a part of its time"),
         ],
         [{"device": "cpu", "sm_clock_mhz_mean": None}, {"device": "fake", "sm_clock_mhz_mean": None}],
+    ),
+    "low-clock": (
+        [({"sm_clock_mhz_mean": 1500.0, "sm_clock_max_mhz": 1980.0, "throttle_reasons": []}, "1500 of 1980 MHz")],
+        [
+            {"sm_clock_mhz_mean": 1700.0, "sm_clock_max_mhz": 1980.0, "throttle_reasons": []},
+            {"sm_clock_mhz_mean": 345.0, "sm_clock_max_mhz": 1980.0, "throttle_reasons": ["gpu_idle"]},
+            {"sm_clock_mhz_mean": 1200.0, "sm_clock_max_mhz": None, "throttle_reasons": []},
+            {"device": "cpu", "throttle_reasons": None, "sm_clock_max_mhz": 1980.0},
+        ],
     ),
     "power-capped": (
         [({"power_cap_s": 0.7, "throttle_reasons": ["sw_power_cap"]}, "70% of the time: sw_power_cap")],
@@ -153,7 +165,7 @@ def test_the_document_has_every_rule_as_it_is() -> None:
 
 
 def test_only_a_machine_is_unfit() -> None:
-    others = {"state-unknown", "power-capped", "ecc-corrected", "roof-too-low"} | BY_HAND
+    others = {"state-unknown", "low-clock", "power-capped", "ecc-corrected", "roof-too-low"} | BY_HAND
     assert {name for name in fitness.RULES if not fitness.is_unfit(name)} == others
 
 

@@ -55,7 +55,6 @@ def power_limited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ("power-limit", {"cuda:0": ["unfit:power-limit", "power-capped"]}),
         ("throttling", {"cuda:0": ["unfit:throttled", "unfit:too-hot"]}),
         ("shared", {"cuda:0": [], "cuda:1": ["unfit:shared-gpu"]}),
-        ("driver-mismatch", {}),
     ],
 )
 def test_what_makes_a_gpu_unfit_is_said_although_nothing_runs(
@@ -67,6 +66,28 @@ def test_what_makes_a_gpu_unfit_is_said_although_nothing_runs(
     assert ended.returncode == 0, ended.stderr
     found = flags(json.loads(ended.stdout))
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("scenario", "words"),
+    [
+        ("driver-mismatch", "NVML/RM version mismatch. The driver was updated"),
+        ("no-permission", "Give this user access"),
+    ],
+)
+def test_a_driver_that_does_not_answer_is_an_obstacle_with_its_remedy(
+    tmp_path: Path, scenario: str, words: str
+) -> None:
+    ended = vnbench("info", **nvml.environment(scenario, tmp_path))
+    assert ended.returncode == 4
+    assert words in " ".join(ended.stdout.split())
+    assert "nothing speaks against" not in ended.stdout
+
+
+def test_the_steadiness_of_what_a_run_would_use_is_looked_at() -> None:
+    (device,) = json.loads(vnbench("info", "--device", "cpu", "--json").stdout)["devices"]
+    assert device["state"]["calibration_before_ns"] > 0
+    assert device["state"]["calibration_after_ns"] > 0
 
 
 def test_a_finding_has_cause_figure_limit_and_remedy(power_limited: dict[str, str]) -> None:

@@ -24,6 +24,12 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
     return None if value is None else parse_duration(value)
 
 
+def _rate(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    if value is None or value == 0 or 0.1 <= value <= 100:
+        return value
+    raise click.BadParameter("readings per second go from 0.1 to 100; 0 takes none")
+
+
 @click.command()
 @click.argument("what", nargs=-1, metavar="[SUITE|WORKLOAD-GLOB]...")
 @device_option
@@ -35,10 +41,10 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--resume", metavar="RUN_ID", help="Measure what an interrupted run left out.")
 @click.option(
     "--telemetry-hz",
-    type=click.FloatRange(0, 100),
-    default=10.0,
-    show_default=True,
-    help="Readings of the devices' state per second; 0: none.",
+    type=float,
+    callback=_rate,
+    metavar="HZ",
+    help="Readings of the devices' state per second, from 0.1 to 100; 0: none.  [default: 10]",
 )
 @click.option("--anonymous", is_flag=True, help="Keep no host name, serial or UUID, but pseudonyms.")
 @click.option("--strict", is_flag=True, help="Exit with 4 if the machine was not fit to measure.")
@@ -53,7 +59,7 @@ def run(
     label: str | None,
     tags: dict[str, str],
     resume: str | None,
-    telemetry_hz: float,
+    telemetry_hz: float | None,
     anonymous: bool,
     strict: bool,
     dry_run: bool,
@@ -77,8 +83,11 @@ def run(
     from bench.report import table
     from bench.report.progress import RunProgress
 
-    if resume and (what or replicates):
-        raise UsageError("--resume goes on with the plan of its run", "Leave out suite, workloads and --replicates")
+    if resume and (what or replicates or anonymous or telemetry_hz is not None):
+        raise UsageError(
+            "--resume goes on with the plan of its run",
+            "Leave out suite, workloads, --replicates, --telemetry-hz and --anonymous",
+        )
     with RunProgress(table.console(stderr=True)) as progress:
         if not dry_run:
             runs.recover(out, progress)
@@ -92,7 +101,7 @@ def run(
                 replicates=replicates,
                 label=label,
                 tags=tags,
-                telemetry_hz=telemetry_hz,
+                telemetry_hz=10.0 if telemetry_hz is None else telemetry_hz,
                 anonymous=anonymous,
             )
             kept = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -56,6 +57,8 @@ class Sampler:
             process.wait(_END_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # in the driver's hands, it may never come back
+                process.wait(_END_S)
 
     def obstacle(self) -> str | None:
         """Its last words, if it has ended by itself."""

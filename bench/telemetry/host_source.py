@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.telemetry import files, host
 from bench.telemetry.files import KeptFile
 from bench.telemetry.reading import Reading
+from bench.telemetry.total import LongestGrowth
 
 # Below a second: Linux before 5.18 sleeps 10 ms for each CPU whose clock was last asked for more than 1000 ms ago, and
 # otherwise gives the mean since then (arch/x86/kernel/cpu/aperfmperf.c, APERFMPERF_STALE_THRESHOLD_MS).
@@ -223,20 +224,21 @@ class _Throttling:
             self._times = files.kept(folder / "core_throttle_total_time_ms" for folder in folders)
             self._counts = files.kept(folder / "core_throttle_count" for folder in folders)
         self._before: list[int | None] | None = None
+        self._total = LongestGrowth()
 
     @property
     def files(self) -> list[KeptFile]:
         return [*self._times, *self._counts]
 
     def read(self) -> tuple[float | None, tuple[str, ...] | None]:
-        """The longest of them in seconds, and whether one has gone on since the reading before."""
+        """Seconds since the first reading, and whether one has gone on since the reading before."""
         times_ms = [file.number() for file in self._times]
         now = [*times_ms, *(file.number() for file in self._counts)]
         before, self._before = self._before, now
-        known_ms = [time_ms for time_ms in times_ms if time_ms is not None]
-        if not known_ms:
+        total_s = self._total.add({place: ms / 1000 for place, ms in enumerate(times_ms) if ms is not None})
+        if total_s is None:
             return None, None
-        return max(known_ms) / 1000, None if before is None else _reasons(before, now)
+        return total_s, None if before is None else _reasons(before, now)
 
 
 def _reasons(before: list[int | None], now: list[int | None]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.telemetry.nvml_calls import Code, DeviceGone, Gpu, opened, words_of
+from bench.telemetry.nvml_calls import GONE, Code, DeviceGone, DeviceSilent, Gpu, opened, words_of
 from bench.telemetry.nvml_device import SLOW_PERIOD_NS, NvmlDevice
 from bench.telemetry.reading import Reading
 from bench.types import DeviceInfo
@@ -24,9 +24,16 @@ class Obstacle:
 
     words: str
     remedy: str
+    is_absence: bool = False  # there is no NVIDIA driver, which is none where there is no GPU
 
     def __str__(self) -> str:
         return f"{self.words}. {self.remedy}"
+
+    @classmethod
+    def of(cls, error: Any) -> Obstacle:
+        """What an ``NVMLError`` stands for."""
+        is_absence = error.value in (Code.LIBRARY_NOT_FOUND, Code.DRIVER_NOT_LOADED)
+        return cls(words_of(error), _REMEDIES.get(error.value, "See what nvidia-smi says"), is_absence)
 
 
 _REMEDIES = {
@@ -51,8 +58,10 @@ def obstacle() -> Obstacle | None:
             if pynvml.nvmlDeviceGetCount() > 0:
                 return None
     except pynvml.NVMLError as error:
-        return Obstacle(words_of(error), _REMEDIES.get(error.value, "See what nvidia-smi says"))
-    return Obstacle("NVML works but shows no GPU", "See nvidia-smi -L and the container's device rules")
+        return Obstacle.of(error)
+    return Obstacle(
+        "NVML works but shows no GPU", "See nvidia-smi -L and the container's device rules", is_absence=True
+    )
 
 
 def devices() -> tuple[DeviceInfo, ...]:
@@ -107,20 +116,23 @@ class NvmlSource:
         try:
             self._closing.enter_context(opened())
         except pynvml.NVMLError as error:
-            failure = words_of(error)
-        self._devices: list[tuple[DeviceInfo, NvmlDevice | str]] = []
+            failure = {"obstacle": str(Obstacle.of(error))}
+        self._devices: list[tuple[DeviceInfo, NvmlDevice | dict[str, str]]] = []
         for place, info in enumerate(devices):
             turn_ns = SLOW_PERIOD_NS * (place + 1) // len(devices)
             self._devices.append((info, failure or self._open(info, run_pid, turn_ns)))
 
-    def _open(self, info: DeviceInfo, run_pid: int | None, turn_ns: int) -> NvmlDevice | str:
+    def _open(self, info: DeviceInfo, run_pid: int | None, turn_ns: int) -> NvmlDevice | dict[str, str]:
         """The device, or why it cannot be read."""
         import pynvml
 
         try:
             return NvmlDevice(info, run_pid, turn_ns, self._closing)
-        except (pynvml.NVMLError, DeviceGone) as error:
-            return words_of(error)
+        except DeviceGone as error:
+            return {"error": words_of(error)}
+        except pynvml.NVMLError as error:
+            is_gone = error.value in GONE
+            return {"error": words_of(error)} if is_gone else {"obstacle": str(Obstacle.of(error))}
 
     def read(self) -> list[Reading]:
         """Each device now; a device that does not answer gives a reading with its ``error``. Never raises."""
@@ -131,15 +143,17 @@ class NvmlSource:
         self._devices = []
         self._closing.close()
 
-    def _read(self, info: DeviceInfo, device: NvmlDevice | str) -> Reading:
+    def _read(self, info: DeviceInfo, device: NvmlDevice | dict[str, str]) -> Reading:
         began_ns, cpu_began_ns = time.perf_counter_ns(), time.thread_time_ns()
         values: dict[str, Any] = {"at_ns": self._clock()}
-        if isinstance(device, str):
-            values["error"] = device
+        if isinstance(device, dict):
+            values |= device
         else:
             try:
                 values["xids"] = device.xids()
                 values |= device.read(self._clock)
+            except DeviceSilent as error:
+                values["obstacle"] = str(error)
             except Exception as error:  # DeviceGone, and whatever else a driver may cause: the run goes on
                 values["error"] = str(error) or type(error).__name__
         return Reading(

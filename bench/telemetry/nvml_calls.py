@@ -49,7 +49,7 @@ _LASTING = frozenset(
 
 # The device itself is in trouble; asking it for more can only take time. UNKNOWN is not among them: some drivers
 # answer so to one odd call of a healthy device.
-_GONE = frozenset(
+GONE = frozenset(
     {
         Code.UNINITIALIZED,
         Code.DRIVER_NOT_LOADED,
@@ -67,6 +67,10 @@ _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 
 class DeviceGone(Exception):
     """The device does not answer any more; the text is NVML's."""
+
+
+class DeviceSilent(Exception):
+    """The device is there, and NVML tells this user nothing about it; the text is NVML's."""
 
 
 @contextlib.contextmanager
@@ -153,7 +157,7 @@ class Gpu:
 
     def _refused(self, key: Any, error: Any) -> None:
         self.refusal = words_of(error)
-        if error.value in _GONE:
+        if error.value in GONE:
             raise DeviceGone(self.refusal)
         if error.value in _LASTING:
             self._absent.add(key)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from bench.telemetry import gpu_processes
-from bench.telemetry.nvml_calls import Code, DeviceGone, Gpu
+from bench.telemetry.nvml_calls import Code, DeviceSilent, Gpu
+from bench.telemetry.total import LongestGrowth
 from bench.types import DeviceInfo
 
 # What changes slowly or takes many calls is read so often, and carried forward between.
@@ -71,6 +72,7 @@ class NvmlDevice:
         )
         self._power_capped = tuple(self._gpu.fields([_FIELD_POWER_CAPPED_NS]))
         self._throttled = self._throttle_fields()
+        self._throttled_total, self._capped_total = LongestGrowth(), LongestGrowth()
         self._instance = self._gpu.ask("nvmlDeviceGetGpuInstanceId", handle=self._gpu.handle)
         self._events = self._register(closing)
 
@@ -97,7 +99,7 @@ class NvmlDevice:
         fast = self._fast()
         at_ns = (began_ns + clock()) // 2
         if all(value is None for value in fast.values()):
-            raise DeviceGone(self._gpu.refusal or "NVML tells nothing about this device")
+            raise DeviceSilent(self._gpu.refusal or "NVML tells nothing about this device")
         return {"at_ns": at_ns, **fast, **self._slow}
 
     # ------------------------------------------------------------ fast
@@ -120,7 +122,9 @@ class NvmlDevice:
             "temperature_margin_c": self._margin_c(temperature_c),
             "throttle_reasons": reasons,
             "throttled_s_total": self._throttled_s(fields),
-            "power_capped_s_total": self._counted_s(fields, self._power_capped, nvml.NVML_PERF_POLICY_POWER),
+            "power_capped_s_total": self._capped_total.add(
+                self._counters_s(fields, self._power_capped, nvml.NVML_PERF_POLICY_POWER)
+            ),
             "ecc_corrected_total": self._ecc_errors(nvml.NVML_MEMORY_ERROR_TYPE_CORRECTED),
             "ecc_uncorrected_total": self._ecc_errors(nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED),
             "pcie_replays_total": gpu.ask("nvmlDeviceGetPcieReplayCounter"),
@@ -165,16 +169,16 @@ class NvmlDevice:
         return margin_c
 
     def _throttled_s(self, fields: Mapping[int, float]) -> float | None:
-        """By heat and by the power brake; seconds in which two of the three causes held it back count twice."""
-        return self._counted_s(fields, self._throttled, self._nvml.NVML_PERF_POLICY_THERMAL)
+        """By heat or by the power brake."""
+        return self._throttled_total.add(self._counters_s(fields, self._throttled, self._nvml.NVML_PERF_POLICY_THERMAL))
 
-    def _counted_s(self, fields: Mapping[int, float], numbers: Sequence[int], policy: int) -> float | None:
-        """The sum of those counters; where the device has none of them, the older one of that policy."""
+    def _counters_s(self, fields: Mapping[int, float], numbers: Sequence[int], policy: int) -> dict[Hashable, float]:
+        """Those counters; where the device has none of them, the older one of that policy."""
         if numbers:
-            counters_ns = [fields[number] for number in numbers if number in fields]
-            return sum(counters_ns) * 1e-9 if len(counters_ns) == len(numbers) else None
+            known: dict[Hashable, float] = {number: fields[number] * 1e-9 for number in numbers if number in fields}
+            return known if len(known) == len(numbers) else {}
         violation = self._gpu.ask("nvmlDeviceGetViolationStatus", policy)
-        return None if violation is None else violation.violationTime * 1e-9
+        return {} if violation is None else {policy: violation.violationTime * 1e-9}
 
     def _throttle_fields(self) -> tuple[int, ...]:
         known = self._gpu.fields([number for three in _FIELDS_THROTTLED_NS for number in three], _TYPE_COUNTER)

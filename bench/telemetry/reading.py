@@ -29,7 +29,8 @@ class Reading:
     device_index: int
     took_ns: int = 0  # how long it took to read this device
     cpu_ns: int = 0  # and how much of one core
-    error: str | None = None  # why the device did not answer
+    error: str | None = None  # why the device did not answer any more
+    obstacle: str | None = None  # why its state cannot be read here, and what to do about it
     # electricity
     power_w: float | None = None
     energy_j: float | None = None

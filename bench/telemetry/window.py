@@ -28,14 +28,16 @@ def state(readings: Sequence[Reading], from_ns: int, until_ns: int, period_ns: i
         period_ns: the time between two readings, as it was asked for.
 
     Levels (clocks, temperatures) are of the readings inside the window, or of the nearest one within a period of a
-    short window. Counters (energy, throttled seconds) are interpolated at both ends. Counts of errors are of the
-    readings around it, so an error within a period of the window belongs to it.
+    short window. Counters (energy, throttled seconds) are interpolated at both ends. Errors are counted from the last
+    reading before it to the first after it, however far away: a device in trouble is slow to answer.
     """
     gap_ns = round(LONGEST_GAP * period_ns)
-    around = _around(readings, from_ns, until_ns, gap_ns)
+    bracket = _bracket(readings, from_ns, until_ns)
+    around = [one for one in bracket if from_ns - gap_ns <= one.at_ns <= until_ns + gap_ns]
     near = [one for one in around if from_ns - period_ns <= one.at_ns <= until_ns + period_ns]
     inside = [one for one in around if from_ns <= one.at_ns <= until_ns]
-    levels = inside or near
+    middle_ns = (from_ns + until_ns) // 2
+    levels = inside or sorted(near, key=lambda one: abs(one.at_ns - middle_ns))[:1]
     join = _Join(around, from_ns, until_ns, gap_ns, SHORTEST_INTEGRAL * period_ns)
     energy_j = join.counted(lambda one: one.energy_j)
     if energy_j is None:
@@ -56,30 +58,40 @@ def state(readings: Sequence[Reading], from_ns: int, until_ns: int, period_ns: i
         "throttle_s": join.held_back(THROTTLE_REASONS, lambda one: one.throttled_s_total),
         "power_cap_s": join.held_back((POWER_CAP_REASON,), lambda one: one.power_capped_s_total),
         "throttle_reasons": _of(_union, levels, lambda one: one.throttle_reasons),
-        "ecc_corrected_delta": _growth(around, lambda one: one.ecc_corrected_total),
-        "ecc_uncorrected_delta": _growth(around, lambda one: one.ecc_uncorrected_total),
+        "ecc_corrected_delta": _growth(bracket, lambda one: one.ecc_corrected_total),
+        "ecc_uncorrected_delta": _growth(bracket, lambda one: one.ecc_uncorrected_total),
         "row_remap_pending": _of(any, around, lambda one: one.row_remap_pending),
         "row_remap_failed": _of(any, around, lambda one: one.row_remap_failed),
-        "xids": _of(_union, around[1:], lambda one: one.xids),
+        # What the first one brings came before the window, unless it lies in it.
+        "xids": _of(_union, [one for one in bracket if one.at_ns > from_ns], lambda one: one.xids),
         "pcie_generation": _of(max, near, lambda one: one.pcie_generation),
         "pcie_width": _of(min, near, lambda one: one.pcie_width),
         "pcie_width_max": _of(max, near, lambda one: one.pcie_width_max),
-        "pcie_replay_delta": _growth(around, lambda one: one.pcie_replays_total),
+        "pcie_replay_delta": _growth(bracket, lambda one: one.pcie_replays_total),
         "nvlinks_down": _of(max, near, lambda one: one.nvlinks_down),
-        "nvlink_errors_delta": _growth(around, lambda one: one.nvlink_errors_total),
+        "nvlink_errors_delta": _growth(bracket, lambda one: one.nvlink_errors_total),
         "foreign_gpu_processes": _of(max, near, lambda one: one.foreign_processes),
-        "device_error": next((one.error for one in around if one.error is not None), None),
+        "device_error": _of(min, bracket, lambda one: one.error),
+        "telemetry_obstacle": _of(min, bracket, lambda one: one.obstacle),
         "telemetry_readings": len(inside),
-        "telemetry_gap_s": max((b.at_ns - a.at_ns for a, b in itertools.pairwise(around)), default=0) * 1e-9 or None,
+        "telemetry_gap_s": _longest_gap_s(bracket, from_ns, until_ns),
     }
 
 
-def _around(readings: Sequence[Reading], from_ns: int, until_ns: int, gap_ns: int) -> Sequence[Reading]:
-    """The readings inside the window and the nearest on either side, unless they are too far away to say anything."""
+def _bracket(readings: Sequence[Reading], from_ns: int, until_ns: int) -> Sequence[Reading]:
+    """The readings inside the window, the last before it and the first after it."""
     first = bisect.bisect_right(readings, from_ns, key=lambda one: one.at_ns) - 1
     last = bisect.bisect_left(readings, until_ns, key=lambda one: one.at_ns)
-    found = readings[max(first, 0) : last + 1]
-    return [one for one in found if from_ns - gap_ns <= one.at_ns <= until_ns + gap_ns]
+    return readings[max(first, 0) : last + 1]
+
+
+def _longest_gap_s(bracket: Sequence[Reading], from_ns: int, until_ns: int) -> float | None:
+    """The longest time in the window without a reading, up to the ones around it where there are any."""
+    if not bracket:
+        return None
+    times_ns = [one.at_ns for one in bracket]
+    ends_ns = [min(from_ns, times_ns[0]), *times_ns, max(until_ns, times_ns[-1])]
+    return max(b - a for a, b in itertools.pairwise(ends_ns)) * 1e-9
 
 
 Field = Callable[[Reading], Any]

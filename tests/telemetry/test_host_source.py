@@ -265,8 +265,8 @@ def test_throttling_shows_when_it_begins_and_when_it_ends(tmp_path: Path, clock:
         (None, 1.0),  # against what should the first be held?
         (("cpu_thermal",), 1.0),
         ((), 1.0),
-        (("cpu_thermal",), 3.0),
-        ((), 3.0),
+        (("cpu_thermal",), 4.0),  # three seconds of a package that had none, beside one that had one
+        ((), 4.0),
     ]
 
 

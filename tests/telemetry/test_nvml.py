@@ -43,8 +43,8 @@ def test_what_keeps_nvml_from_working_is_told_with_a_remedy(
     assert remedy in told["obstacle"][1]
     assert told["devices"] == []
     (readings,) = in_child(nvml_child.read_devices, variables, json.dumps([{"kind": "cuda", "index": 0, "name": None}]))
-    assert readings[0]["error"] == (words if script.startswith("init") else "Invalid Argument")
-    assert readings[0].keys() == {"at_ns", "device", "device_index", "took_ns", "cpu_ns", "error"}
+    assert readings[0]["obstacle"].startswith(words if script.startswith("init") else "Invalid Argument")
+    assert readings[0].keys() == {"at_ns", "device", "device_index", "took_ns", "cpu_ns", "obstacle"}
 
 
 def test_no_library_is_an_obstacle_too(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_device_is_found_by_its_uuid_whatever_its_index(tmp_path: Path) -> Non
     ((reading,),) = in_child(nvml_child.read_devices, variables, one_of(None, index=5, kind="fake"))
     assert (reading["device"], reading["device_index"], reading["temperature_c"]) == ("fake", 5, 86)
     ((reading,),) = in_child(nvml_child.read_devices, variables, one_of("GPU-of-another-node", index=5))
-    assert reading["error"] == "Not Found", "never another device's figures"
+    assert reading["obstacle"].startswith("Not Found"), "never another device's figures"
 
 
 # ---------------------------------------------------------------- reading

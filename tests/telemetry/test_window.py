@@ -198,6 +198,35 @@ def test_an_error_within_a_period_of_the_window_belongs_to_it() -> None:
     assert [state(readings, 1.12, 1.6)[name] for name in names] == [0, 0, 0, 0, []], "what came before is not its own"
 
 
+def test_an_error_is_not_lost_in_a_pause_of_the_readings() -> None:
+    """A device in trouble is slow to answer: the readings around the window may be far away."""
+    early = [Reading(at_ns=round(0.4 * S), device="cuda", device_index=0, xids=(79,))]
+    late = [Reading(at_ns=9 * S, device="cuda", device_index=0, xids=(48,), error="GPU is lost")]
+    for readings in (early, [*early, *late]):
+        assert 79 in state(readings, 0.0, 1.0)["xids"], "in the window, though nothing was read before"
+    found = state([Reading(at_ns=0, device="cuda", device_index=0, xids=(13,)), *late], 0.5, 1.2)
+    assert (found["xids"], found["device_error"]) == ([48], "GPU is lost")
+
+
+def test_a_part_of_the_window_that_nobody_read_is_a_gap() -> None:
+    readings = series(power_w=100.0, throttle_reasons=())
+    found = state(readings, 0.5, 6.0)
+    assert found["telemetry_gap_s"] == pytest.approx(4.0)
+    assert (found["energy_j"], found["throttle_s"]) == (None, None)
+    assert state(readings[5:], 0.1, 1.0)["telemetry_gap_s"] == pytest.approx(0.4)
+
+
+def test_a_short_window_has_the_state_of_the_nearest_reading_alone() -> None:
+    clocks = {1: 1980.0}
+    readings = series(
+        3,
+        sm_clock_mhz=lambda s: clocks.get(round(s * 10), 345.0),
+        throttle_reasons=lambda s: () if round(s * 10) == 1 else ("gpu_idle",),
+    )
+    found = state(readings, 0.11, 0.14)
+    assert (found["sm_clock_mhz_min"], found["sm_clock_mhz_mean"], found["throttle_reasons"]) == (1980.0, 1980.0, [])
+
+
 def test_a_device_that_stops_answering_says_so_and_has_no_energy() -> None:
     readings = series(energy_j=lambda s: s if s < 1 else None, error=lambda s: "GPU is lost" if s >= 1 else None)
     found = state(readings, 0.2, 1.6)
