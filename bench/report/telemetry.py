@@ -13,6 +13,7 @@ from bench.errors import OutputNotWritable, UsageError
 from bench.report import chart
 from bench.report.chart import Layout, Line, Mark
 from bench.report.panels import Panel, Span, View, heading, held_back_words, values_of, view
+from bench.telemetry import rates
 from bench.telemetry.reading import Reading
 from bench.telemetry.stretches import Kind
 from bench.types import Plan
@@ -49,6 +50,9 @@ def show_telemetry(out: Console, plan: Plan, readings: Sequence[Reading], spans:
         out.print(Text.assemble((sign, style), f" {words}"))
     for note in seen.notes:
         out.print(note)
+    cost_ms = rates.cost_ms(readings)
+    if cost_ms is not None:
+        out.print(f"a sample of all devices cost {cost_ms:.2f} ms of one core", style="dim")
 
 
 def _show_panel(out: Console, each: Panel, layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterable
 
 from bench.telemetry.reading import Reading
@@ -18,6 +19,15 @@ def by_device(readings: Iterable[Reading]) -> dict[str, list[Reading]]:
     for one in sorted(readings, key=lambda one: (one.device == "cpu", one.device, one.device_index, one.at_ns)):
         series.setdefault(label(one), []).append(one)
     return series
+
+
+def cost_ms(readings: Iterable[Reading]) -> float | None:
+    """What one sample cost of one core, all devices together: the median over the run; None where nobody looked."""
+    costs: dict[int, int] = {}
+    for series in by_device(readings).values():
+        for place, one in enumerate(series):
+            costs[place] = costs.get(place, 0) + one.cpu_ns
+    return statistics.median(costs.values()) / 1e6 if any(costs.values()) else None
 
 
 def power_w(before: Reading | None, now: Reading) -> float | None:

@@ -65,3 +65,14 @@ def test_readings_are_parted_by_device_in_the_order_of_time() -> None:
     found = rates.by_device(readings)
     assert list(found) == ["cuda:2", "cuda:10", "cpu"]
     assert [one.at_ns for one in found["cuda:10"]] == [10, 20, 30]
+
+
+def test_a_sample_costs_what_all_its_readings_cost() -> None:
+    readings = [
+        Reading(at_ns=sample, device=device, device_index=0, cpu_ns=cost)
+        for sample, costs in enumerate([(100_000, 300_000), (200_000, 300_000), (100_000, 9_000_000)])
+        for device, cost in zip(("cpu", "cuda"), costs, strict=True)
+    ]
+    assert rates.cost_ms(readings) == 0.5
+    assert rates.cost_ms([]) is None
+    assert rates.cost_ms([Reading(at_ns=1, device="cpu", device_index=0)]) is None, "a picture of old readings"
