@@ -43,11 +43,6 @@ def flags(info: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-@pytest.fixture(scope="module")
-def power_limited(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return nvml.environment("power-limit", tmp_path_factory.mktemp("nvml"))
-
-
 @pytest.mark.parametrize(
     ("scenario", "expected"),
     [
@@ -84,35 +79,32 @@ def test_a_driver_that_does_not_answer_is_an_obstacle_with_its_remedy(
     assert "nothing speaks against" not in ended.stdout
 
 
-def test_the_steadiness_of_what_a_run_would_use_is_looked_at() -> None:
-    (device,) = json.loads(vnbench("info", "--device", "cpu", "--json").stdout)["devices"]
-    assert device["state"]["calibration_before_ns"] > 0
-    assert device["state"]["calibration_after_ns"] > 0
-
-
-def test_a_finding_has_cause_figure_limit_and_remedy(power_limited: dict[str, str]) -> None:
-    text = " ".join(vnbench("info", **power_limited).stdout.split())
+def test_a_finding_has_cause_figure_limit_and_remedy_and_strict_exits_with_4(tmp_path: Path) -> None:
+    ended = vnbench("info", "--strict", **nvml.environment("power-limit", tmp_path))
+    assert ended.returncode == 4
+    text = " ".join(ended.stdout.split())
     assert "unfit:power-limit on cuda:0: 500 of 700 W (limit: the default)" in text
     assert "the device's power limit is below the one it came with; have it set back" in text
 
 
-def test_strict_exits_with_4_where_something_is_unfit(power_limited: dict[str, str]) -> None:
-    assert vnbench("info", "--strict", **power_limited).returncode == 4
-    assert vnbench("info", **power_limited).returncode == 0
+@pytest.fixture(scope="module")
+def power_limited(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
+    return vnbench("info", "--json", **nvml.environment("power-limit", tmp_path_factory.mktemp("nvml")))
 
 
-def test_an_anonymous_look_names_no_part(power_limited: dict[str, str]) -> None:
-    plain, hidden = (vnbench("info", "--json", *option, **power_limited).stdout for option in ([], ["--anonymous"]))
-    facts = json.loads(plain)["devices"][-1]["facts"]
+def test_an_anonymous_look_names_no_part(power_limited: subprocess.CompletedProcess[str], tmp_path: Path) -> None:
+    hidden = vnbench("info", "--json", "--anonymous", **nvml.environment("power-limit", tmp_path)).stdout
+    facts = json.loads(power_limited.stdout)["devices"][-1]["facts"]
     for name in (facts["uuid"], facts["serial"]):
-        assert name in plain
+        assert name in power_limited.stdout
         assert name not in hidden
     assert json.loads(hidden)["node"].startswith("node-")
 
 
-def test_the_keys_of_the_json_are_those_of_the_document(power_limited: dict[str, str]) -> None:
+def test_the_keys_of_the_json_are_those_of_the_document(power_limited: subprocess.CompletedProcess[str]) -> None:
     """What scripts rely on: a key is documented where it is there, and there where it is documented."""
-    info = json.loads(vnbench("info", "--json", **power_limited).stdout)
+    assert power_limited.returncode == 0, "without --strict"
+    info = json.loads(power_limited.stdout)
     documented = set(re.findall(r"^\| `([a-z_.\[\]]+)` \|", DOCUMENT.partition("<!-- json -->")[2], re.MULTILINE))
     (cpu, gpu) = info["devices"]
     found = set(info)
@@ -124,6 +116,8 @@ def test_the_keys_of_the_json_are_those_of_the_document(power_limited: dict[str,
     assert set(info["environment"]) == {key for keys in environment.KEYS.values() for key in keys}
     state = {name for title, group in columns.COLUMNS.items() if "state" in title for name, _, _ in group}
     assert set(gpu["state"]) <= state | {"device", "timed_from", "timed_until"}
+    assert cpu["state"]["calibration_before_ns"] > 0
+    assert cpu["state"]["calibration_after_ns"] > 0
 
 
 def test_every_checked_key_is_in_the_document_under_its_kind() -> None:

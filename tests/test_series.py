@@ -20,6 +20,7 @@ FULL = Reading(
     took_ns=400_000,
     cpu_ns=300_000,
     error="GPU is lost",
+    obstacle="Insufficient Permissions. Ask for them",
     power_w=650.5,
     energy_j=1e6,
     sm_clock_mhz=1980.0,
