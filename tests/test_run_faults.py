@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry, run, schema, store
+from bench import recovery, registry, schema, store
 from bench.plan import make_plan
 from bench.schema import Row
 from bench.suite import Suite
@@ -288,7 +288,7 @@ def test_a_result_that_does_not_fit_is_written_once_there_is_space(checkout: Che
     assert checkout.files() == []
 
     filler.unlink()
-    run.recover(checkout.out, run.Silent())
+    recovery.recover(checkout.out, print)
     _, rows = checkout.read()
     assert by_status(rows)["failed"] == ["matmul/fp32/64"]
     assert checkout.incomplete() == []

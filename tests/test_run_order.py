@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry, run, schema, store
+from bench import recovery, registry, run, schema, store
 from bench.errors import UsageError
 from bench.launch import local
 from bench.plan import make_plan, node_names
@@ -145,7 +145,7 @@ def test_a_kill_while_a_resumed_run_begins_costs_no_finished_row(
     monkeypatch.setattr(store, "write_part", killed)
     with pytest.raises(KeyboardInterrupt):
         run.execute(plan, tmp_path, kept=rows)
-    run.recover(tmp_path, run.Silent())
+    recovery.recover(tmp_path, print)
     _, after = store.read(store.find(tmp_path, plan.run_id)[0])
     assert by_status(after) == by_status(rows)
 
@@ -153,13 +153,13 @@ def test_a_kill_while_a_resumed_run_begins_costs_no_finished_row(
 def test_a_run_in_progress_is_neither_recovered_nor_resumed(tmp_path: Path) -> None:
     plan = plan_of()
     folder = store.begin(tmp_path, plan)
-    run.recover(tmp_path, run.Silent())
+    recovery.recover(tmp_path, print)
     with pytest.raises(UsageError, match="in progress"):
         store.begin(tmp_path, plan)
     assert folder.path.exists()
     folder.release()
     notes = Notes()
-    run.recover(tmp_path, notes)
+    recovery.recover(tmp_path, notes.note)
     assert len(notes.texts) == 1
     assert not folder.path.exists()
 
@@ -172,12 +172,12 @@ def test_a_folder_that_vanished_under_the_recovery_is_let_be(tmp_path: Path, mon
 
     def late(lock_fd: int) -> bool:
         monkeypatch.setattr(store, "_try_lock", try_lock)
-        run.recover(tmp_path, run.Silent())
+        recovery.recover(tmp_path, print)
         return try_lock(lock_fd)
 
     monkeypatch.setattr(store, "_try_lock", late)
     notes = Notes()
-    run.recover(tmp_path, notes)
+    recovery.recover(tmp_path, notes.note)
     assert notes.texts == []
     assert len(list(tmp_path.rglob("*.parquet"))) == 1
 
@@ -188,7 +188,7 @@ def test_a_killed_run_of_unknown_workloads_stays_and_stops_nobody(tmp_path: Path
     )
     folder.release()
     notes = Notes()
-    run.recover(tmp_path, notes)
+    recovery.recover(tmp_path, notes.note)
     assert "stays in" in notes.texts[0]
     assert "gone/1" in notes.texts[0]
     assert folder.path.exists()
@@ -251,13 +251,13 @@ def test_a_run_of_another_node_is_not_resumed(script: Script, tmp_path: Path, mo
     run.execute(plan, tmp_path)
     monkeypatch.setattr("platform.node", lambda: "another")
     with pytest.raises(UsageError, match="this is 'another'"):
-        run.resumable(tmp_path, plan.run_id)
+        recovery.resumable(tmp_path, plan.run_id)
 
 
 def test_a_run_is_resumed_by_the_beginning_of_its_id_under_this_version(script: Script, tmp_path: Path) -> None:
     plan = plan_of(replicates=1)
     run.execute(plan, tmp_path)
-    old, kept = run.resumable(tmp_path, plan.run_id[:6])
+    old, kept = recovery.resumable(tmp_path, plan.run_id[:6])
     assert old.run_id == plan.run_id
     assert dt.datetime.fromisoformat(old.started_at).tzinfo is not None
     assert len(kept) == 4

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import anonymous, run, schema, series, store
+from bench import anonymous, recovery, schema, series, store
 from bench.plan import node_names
 from bench.types import DeviceInfo
 from tests.checkout import Checkout
@@ -76,11 +76,11 @@ def test_an_anonymous_result_names_neither_host_nor_parts_nor_users(checkout: Ch
 
 def test_the_devices_of_an_anonymous_result_are_known_again(monkeypatch: pytest.MonkeyPatch) -> None:
     here = [DeviceInfo("cuda", index, "GPU", uuid=f"GPU-8932f93{index}") for index in range(2)]
-    monkeypatch.setattr("bench.run.select.find", lambda selector: tuple(here))
+    monkeypatch.setattr("bench.recovery.select.find", lambda selector: tuple(here))
     hidden = [dataclasses.replace(one, uuid=anonymous.pseudonym(str(one.uuid))) for one in here]
-    assert run._known_again([*hidden, CPU]) == (*here, CPU)
+    assert recovery._known_again([*hidden, CPU]) == (*here, CPU)
     gone = dataclasses.replace(hidden[0], uuid="id-0123456789ab")
-    assert run._known_again([gone]) == (gone,)
+    assert recovery._known_again([gone]) == (gone,)
 
 
 @pytest.mark.parametrize("option", [["--anonymous"], ["--telemetry-hz", "5"]])

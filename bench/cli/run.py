@@ -75,8 +75,8 @@ def run(
       vnbench run decode/llama-3.2-1b/b1/ctx512 --budget 60s
       vnbench run my-suite.toml --strict --json
     """
+    from bench import recovery, suite, summary
     from bench import run as runs
-    from bench import suite, summary
     from bench.device import select
     from bench.errors import UsageError
     from bench.plan import make_plan
@@ -90,9 +90,9 @@ def run(
         )
     with RunProgress(table.console(stderr=True)) as progress:
         if not dry_run:
-            runs.recover(out, progress)
+            recovery.recover(out, progress.note)
         if resume:
-            plan, kept = runs.resumable(out, resume)
+            plan, kept = recovery.resumable(out, resume)
         else:
             chosen = suite.choose(what)
             plan = make_plan(
