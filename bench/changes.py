@@ -42,15 +42,11 @@ def change_points(values: Sequence[float], alpha: float = 0.01) -> list[Change] 
     median are pulled in before. A level lasts at least three values. The permutations are fixed, so the same
     series gives the same answer. Assumes values that could change places where there is no change.
 
-    At alpha 0.01, constant series of 10 to 100 values with normal or log-normal noise, or with 5 % outliers, had a
-    change in 0 to 1 % of 100 to 400 trials. Autocorrelated noise (a machine drifting in and out of slow states) breaks
-    the assumption: with a lag-1 correlation of 0.3, 2 % had one at 10 values, 8 % at 30 and 19 % at 100; with 0.6,
-    7, 42 and 68 %. A 5 % step under 2 % normal noise was found, to within two values, in 34 % of series with 6 values
-    on either side, 79 % with 10, 98 % with 20, 64 % with 35 and 5; eight slow values amid 32 in 92 %. With 5 % outliers
-    of 30 %, 79 % became 39 % and 98 % became 66 %. E-divisive (D. S. Matteson and N. A. James, Journal of the
-    American Statistical Association 109, 2014), which others use for this, found 73 % for the 79 %, 66 % for the 64 %
-    and one end of the eight in 72 %, at ten times the cost. A slow test in ``tests/test_changes.py`` shows the main
-    figures again.
+    At alpha 0.01, constant series of 10 or 30 values with normal or log-normal noise, or with 5 % outliers, had a
+    change in about 1 % of trials or fewer. Autocorrelated noise (a machine drifting in and out of slow states) breaks
+    the assumption: with a lag-1 correlation of 0.3, some 8 % had one at 30 values. A 5 % step under 2 % normal noise
+    was found, to within two values, in 79 % of series with 10 values on either side, 98 % with 20, 64 % with 35 and
+    5; eight slow values amid 32 in 92 %. The slow test in ``tests/test_changes.py`` shows these figures again.
 
     Returns:
         Changes by index; none in fewer than six values. None where a value is not a positive finite number. ValueError
