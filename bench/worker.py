@@ -13,47 +13,29 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bench import environment, registry, schema, search, store
 from bench.device.base import Device
 from bench.device.select import open_device
-from bench.errors import OutputNotWritable, Unsupported, VnbenchError, is_device_lost
-from bench.kernel import Case, Kernel
+from bench.errors import OutputNotWritable, VnbenchError, is_device_lost
+from bench.kernel import Case
 from bench.link import WorkerLink
 from bench.measure import measure
-from bench.registry import Workload
+from bench.ready import WrongAnswer, checked, fits, outcome, prepared, probe
 from bench.schema import Row
 from bench.spec import SEED
 from bench.telemetry import host
 from bench.types import FAILURES, Check, Item, Job, Measurement, Metric, Policy, Status
-from bench.units import show_bytes, show_duration
 
 # A GEMM uses every core and vector unit, so whatever takes a share of the machine shows in it.
 CALIBRATION = {"cpu": "matmul/fp32/1024", "cuda": "matmul/fp32/4096", "fake": "matmul/fp32/64"}
 CALIBRATION_POLICY = Policy(warmup_rule="count", warmup_min_samples=3, min_samples=10, max_samples=10, max_s=0.001)
 CALIBRATION_PAUSE_S = 1.0  # between the two where nothing is measured
-PROBE_POLICY = Policy(
-    warmup_rule="count", warmup_min_samples=1, warmup_min_s=0.0, min_samples=5, max_samples=5, max_s=0.001
-)
-
 
 # The exit code of a worker that has written its row but cannot use its device any more.
 DEVICE_LOST_CODE = 70
-
-
-# What libraries say in a plain RuntimeError.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
-
-
-class _WrongAnswer(Exception):
-    def __init__(self, check: Check) -> None:
-        super().__init__(
-            f"error {check.error:.3g} is above the tolerance {check.tolerance:.3g} {check.detail}".rstrip()
-        )
-        self.check = check
 
 
 def main(job_path: str, events_fd: str) -> None:
@@ -88,7 +70,7 @@ def _search(job: Job, device: Device, link: WorkerLink) -> None:
             winner = search.search(registry.resolve(item.workload), device, job.search_budget_s)
             link.tell("winner", item=index, **dataclasses.asdict(winner))
         except Exception as error:
-            status, reason = _outcome(error)
+            status, reason = outcome(error)
             link.tell("no-winner", item=index, status=status, reason=reason)
             if is_device_lost(error):
                 link.tell("done", item=index)
@@ -102,12 +84,12 @@ def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
         workload = registry.resolve(item.workload)
         reason = None
         try:
-            _fits(workload, device)
-            if _probe(workload.kernel, workload.params, device) is None:
+            fits(workload, device)
+            if probe(workload.kernel, workload.params, device) is None:
                 with contextlib.closing(workload.kernel.prepare(workload.params, device, SEED)) as case:
-                    _checked(case)
+                    checked(case)
         except Exception as error:
-            reason = _outcome(error)[1]
+            reason = outcome(error)[1]
         link.tell("probed", item=index, reason=reason)
         link.tell("done", item=index)
 
@@ -147,20 +129,20 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
     try:
         _stop_if_decided(item, job)
         workload = registry.resolve(item.candidate or item.workload)
-        with _prepared(workload, device, job.plan.timeout_s) as case:
-            first = _checked(case)
+        with prepared(workload, device, job.plan.timeout_s) as case:
+            first = checked(case)
             meet()
             before = host.read(os.getppid())
             measurement = measure(case, device, job.plan.policy, _deadline_ns(job, device))
             window = host.window(before, host.read(os.getppid()))
             row |= _sample_columns(measurement, job.clock_offset_ns) | window.columns
-            last = _checked(case)
+            last = checked(case)
             row |= _result_columns(case, measurement, [*case.metrics(measurement), *item.candidate_metrics])
         row |= _check_columns(first, last)
     except _Decided as decided:
         row |= {"status": decided.status, "reason": decided.reason}
         return []
-    except _WrongAnswer as wrong:
+    except WrongAnswer as wrong:
         row |= {"status": "wrong", "reason": str(wrong)} | _check_columns(wrong.check, wrong.check)
         return []
     except OutputNotWritable:
@@ -168,8 +150,8 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
     except Exception as error:
         traceback.print_exc()
         if is_device_lost(error):
-            raise _DeviceLost(_outcome(error)[1]) from error
-        row["status"], row["reason"] = _outcome(error)
+            raise _DeviceLost(outcome(error)[1]) from error
+        row["status"], row["reason"] = outcome(error)
         return []
     return _flags(measurement)
 
@@ -196,58 +178,6 @@ def _stop_if_decided(item: Item, job: Job) -> None:
 
 def _budget_is_spent(job: Job) -> bool:
     return job.deadline_s is not None and time.monotonic() >= job.deadline_s
-
-
-@contextlib.contextmanager
-def _prepared(workload: Workload, device: Device, timeout_s: float) -> Iterator[Case]:
-    """The case of a workload that fits into memory and that a small probe has shown to work."""
-    kernel, params = workload.kernel, workload.params
-    _fits(workload, device)
-    ns_per_unit = _probe(kernel, params, device)
-    with contextlib.closing(kernel.prepare(params, device, SEED)) as case:
-        if ns_per_unit is not None and case.work.flops:
-            launch_s = case.work.flops * ns_per_unit * 1e-9
-            if launch_s > timeout_s:
-                raise Unsupported(f"a small probe predicts {show_duration(launch_s)} for one launch")
-        yield case
-
-
-def _fits(workload: Workload, device: Device) -> None:
-    needed, free = workload.kernel.memory_bytes(workload.params), device.free_bytes()
-    if free is not None and needed > free:
-        raise Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free)} are free")
-
-
-def _probe(kernel: Kernel[Any], params: Any, device: Device) -> float | None:
-    """Try the work at a small size.
-
-    Returns:
-        Its ns per operation; None where the kernel has no probe, or where arithmetic is not what it is measured by: a
-        small model spends its time on calls, which says nothing about a large one.
-
-    Raises:
-        Unsupported: the library refuses, in its own words.
-    """
-    small = kernel.probe(params)
-    if small is None:
-        return None
-    try:
-        with contextlib.closing(kernel.prepare(small, device, SEED)) as case:
-            _checked(case)
-            if not case.work.flops or case.work.unit not in ("FLOP/s", "OP/s"):
-                return None
-            return min(measure(case, device, PROBE_POLICY).elapsed_ns) / case.work.flops
-    except (RuntimeError, NotImplementedError, ImportError) as error:
-        if _is_out_of_memory(error) or is_device_lost(error):
-            raise
-        raise Unsupported(_first_line(error)) from error
-
-
-def _checked(case: Case) -> Check:
-    check = case.check()
-    if not check.ok:
-        raise _WrongAnswer(check)
-    return check
 
 
 def _calibrate(device: Device) -> int:
@@ -300,29 +230,6 @@ def _flags(measurement: Measurement) -> list[str]:
     """What only this process knows; the rest follows from the columns when the run is merged."""
     flags = {"no-steady-state": not measurement.steady, "cut-short": measurement.cut_short}
     return [flag for flag, is_set in flags.items() if is_set]
-
-
-def _outcome(error: Exception) -> tuple[Status, str]:
-    """The status and the reason that an exception stands for."""
-    if isinstance(error, Unsupported):
-        return "unsupported", str(error)
-    if _is_out_of_memory(error):
-        return "oom", _first_line(error)
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return "failed", f"{type(error).__name__}: {_first_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 if __name__ == "__main__":

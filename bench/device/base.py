@@ -18,11 +18,14 @@ class Device(Protocol):
 
     info: DeviceInfo
     scratch: Path  # a folder for files that a workload needs, on the disk under test
-    torch_device: str  # what torch calls it: "cpu" or "cuda:0"
     threads: int  # threads that a launch may use on the host
     cache_bytes: int  # the last-level cache; 0 where unknown
     host_cache_bytes: int  # the CPUs' last-level caches together; 0 where unknown
     min_sample_ns: int  # a shorter sample would be lost in the timer's own resolution
+
+    @property
+    def torch_device(self) -> str:
+        """What torch calls it: "cpu" or "cuda:0". To be asked for before torch is used on it."""
 
     def now_ns(self) -> int:
         """The host's monotonic clock."""

@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.device.base import loop
 from bench.types import DeviceInfo, Mark
+
+if TYPE_CHECKING:
+    import torch
 
 _FLUSH_FLOOR_BYTES = 64 << 20  # where the last-level cache cannot be read
 
 
 class CpuDevice:
-    torch_device = "cpu"
     min_sample_ns = 0  # perf_counter_ns resolves single launches
 
     def __init__(self, info: DeviceInfo, scratch: Path) -> None:
-        import torch
-
         self.info = info
         self.scratch = scratch
-        # Torch is told rather than left to guess: its default and OpenMP's may differ inside a container.
         self.threads = usable_cores()
-        torch.set_num_threads(self.threads)
+        if "torch" in sys.modules:
+            self._ready_torch()
         self.cache_bytes = self.host_cache_bytes = last_level_cache_bytes()
         self._started_ns = 0
         self._marks: list[tuple[str, int]] = []  # on the clock's own time: a mark is to cost next to nothing
         self._flush: torch.Tensor | None = None
 
     now_ns = staticmethod(time.monotonic_ns)
+
+    @functools.cached_property
+    def torch_device(self) -> str:
+        """Who works with torch asks for this; who does not need not wait for it, or even have it."""
+        self._ready_torch()
+        return "cpu"
+
+    def _ready_torch(self) -> None:
+        # Torch is told rather than left to guess: its default and OpenMP's may differ inside a container.
+        import torch
+
+        torch.set_num_threads(self.threads)
 
     def start(self) -> None:
         if self._marks:  # left by an untimed launch: they belong to no sample
@@ -75,11 +90,11 @@ class CpuDevice:
 
 def usable_cores() -> int:
     """Physical cores that this process may use: its affinity, its container's quota, or OMP_NUM_THREADS if set."""
-    import psutil
-
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked) > 0:
         return int(asked)
+    import psutil
+
     allowed = len(os.sched_getaffinity(0))
     physical = psutil.cpu_count(logical=False) or allowed
     quota = _cgroup_cpu_quota()
