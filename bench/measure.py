@@ -17,7 +17,7 @@ from bench import stats
 from bench.device.base import Device
 from bench.kernel import Case
 from bench.stopping import WARMUP_RULES, launches_per_sample, next_look, sampled_enough
-from bench.types import Mark, Measurement, Policy, SampleFlag
+from bench.types import Duet, Mark, Measurement, Policy, SampleFlag
 
 _SIZING_ROUNDS = 4
 
@@ -32,7 +32,7 @@ def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None 
         Samples in the order they were taken, in ns per launch.
     """
     with _no_garbage_collection():
-        launches = _launches_per_sample(case, device)
+        launches = _launches_per_sample(case, device, device.min_sample_ns)
         take = functools.partial(_take_sample, case, device, device.repeat(case.launch, launches), launches)
         warmup_ns, steady = _warm_up(take, device, policy, deadline_ns)
         timed_from_ns = time.monotonic_ns()
@@ -52,6 +52,36 @@ def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None 
     )
 
 
+@dataclass(frozen=True)
+class Bursts:
+    """A case that is warmed up, to be sampled a burst at a time."""
+
+    take: Callable[[], int]
+    samples: int  # in a burst: the same in all, so that they can be told apart later
+    launches_per_sample: int
+    warmup_ns: tuple[int, ...]
+
+    def burst(self) -> list[int]:
+        """The samples of one burst, in ns per launch."""
+        with _no_garbage_collection():
+            return [self.take() for _ in range(self.samples)]
+
+
+def warmed(case: Case, device: Device, duet: Duet) -> Bursts:
+    """Warm a case up and size its bursts: as many samples as fill a burst's time, each of as many launches as it takes
+    for the device's timer and for no more than the most samples."""
+    burst_ns = duet.burst_s * 1e9
+    with _no_garbage_collection():
+        launches = _launches_per_sample(
+            case, device, max(device.min_sample_ns, round(burst_ns / duet.burst_max_samples))
+        )
+        take = functools.partial(_take_sample, case, device, device.repeat(case.launch, launches), launches)
+        warmup_ns, _ = _warm_up(take, device, duet.warmup, None)
+    usual_ns = stats.quantile(warmup_ns[len(warmup_ns) // 2 :], 0.5) * launches
+    samples = min(max(1, round(burst_ns / max(usual_ns, 1))), duet.burst_max_samples)
+    return Bursts(take, samples, launches, tuple(warmup_ns))
+
+
 @dataclass
 class _Sampled:
     elapsed_ns: list[int]
@@ -59,14 +89,14 @@ class _Sampled:
     cut_short: bool = False
 
 
-def _launches_per_sample(case: Case, device: Device) -> int:
-    """How many launches the device's timer needs in a sample, from a few single ones: the first of all is slow."""
-    if case.resets or not device.min_sample_ns:
+def _launches_per_sample(case: Case, device: Device, min_sample_ns: int) -> int:
+    """How many launches fill a sample, from a few single ones: the first of all is slow."""
+    if case.resets or not min_sample_ns:
         return 1
     launches = 1
     for _ in range(_SIZING_ROUNDS):  # a single launch is timed with the gap before it, so the first guess is too low
         take = functools.partial(_take_sample, case, device, device.repeat(case.launch, launches), launches)
-        enough = launches_per_sample(min(take() for _ in range(3)), device.min_sample_ns)
+        enough = launches_per_sample(min(take() for _ in range(3)), min_sample_ns)
         if enough <= launches:
             break
         launches = enough

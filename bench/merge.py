@@ -35,9 +35,9 @@ def finish(
     by_key = {row_key(row): dict(row) for row in sorted(rows, key=lambda row: row["started_at"])}
     found = list(by_key.values())
     roofs = _measured_roofs(found)
-    environments: dict[tuple[str, int], set[str]] = {}
+    environments: dict[tuple[Any, ...], set[str]] = {}  # the arms of an A/B test may differ
     for row in found:
-        known = environments.setdefault((row["device"], row["device_index"]), set())
+        known = environments.setdefault((row["device"], row["device_index"], row["arm"]), set())
         known |= {row["env_id"]} - {None}
     series = _series(readings)
     for row in found:
@@ -47,7 +47,7 @@ def finish(
         _fill_state(row, series.get((row["device"], row["device_index"]), []), plan.telemetry_hz)
         if row["value"] is not None:
             _fill_roofs(row, roofs)
-        is_mixed = len(environments[row["device"], row["device_index"]]) > 1
+        is_mixed = len(environments[row["device"], row["device_index"], row["arm"]]) > 1
         row["validity"] = _validity(row, is_mixed)
     missing = [row for row in _interrupted_rows(plan) if row_key(row) not in by_key]
     return sorted([*found, *missing], key=lambda row: (row["replicate"], row["sequence"], row["device_index"]))
@@ -55,7 +55,7 @@ def finish(
 
 def row_key(row: Row) -> tuple[Any, ...]:
     """What there is to be one row of in a run."""
-    return row["workload"], row["device"], row["device_index"], row["replicate"]
+    return row["workload"], row["device"], row["device_index"], row["replicate"], row["arm"]
 
 
 def calibration_key(concurrency_group: str | None, rank: int | None) -> str:
@@ -64,9 +64,9 @@ def calibration_key(concurrency_group: str | None, rank: int | None) -> str:
 
 
 def _interrupted_rows(plan: Plan) -> list[Row]:
-    """A row for all that the plan asks for, as if none of it had been measured."""
-    rows = []
-    for replicate in range(plan.replicates):
+    """A row for all that the plan asks for, as if none of it had been measured; an A/B test ends when it is decided."""
+    rows: list[Row] = []
+    for replicate in range(0 if plan.arms else plan.replicates):
         for device in plan.devices:
             items = tuple(Item(name) for name in plan.workloads[device.kind])
             job = Job(plan, device, items, replicate, folder="", scratch="")

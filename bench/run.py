@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from bench import merge, recovery, registry, schema, store
 from bench.errors import Interrupted, VnbenchError
-from bench.launch import local
+from bench.launch import local, process
 from bench.launch.sampler import Sampler
 from bench.schema import Row
 from bench.store import RunFolder
@@ -113,7 +113,7 @@ class _Run:
         self.signum: int | None = None  # a signal to end, once it has come
         self.done = 0
         self.total = sum(
-            (name, device.kind, device.index, replicate) not in self.kept
+            (name, device.kind, device.index, replicate, None) not in self.kept
             for device in self.plan.devices
             for name in self.plan.workloads[device.kind]
             for replicate in range(self.plan.replicates)
@@ -141,11 +141,11 @@ class _Run:
                 outcomes = local.run_group(jobs, self.folder.lock_fd, self._on_search_event, self._end_if_told)
                 jobs = [rest for outcome in outcomes for rest in self._note_search(outcome)]
 
-    def _on_search_event(self, job: Job, event: local.Event) -> None:
+    def _on_search_event(self, job: Job, event: process.Event) -> None:
         if event["event"] == "begin":
             self.observer.advance(self.done, self.total, None, f"searching {job.items[event['item']].workload}")
 
-    def _note_search(self, outcome: local.Outcome) -> list[Job]:
+    def _note_search(self, outcome: process.Outcome) -> list[Job]:
         """Keep what a search found, or that it died over an item; give what is left of its job, if anything."""
         _raise_fatal(outcome)
         job = outcome.job
@@ -185,7 +185,7 @@ class _Run:
         pending = [
             name
             for name in self.plan.workloads[kind]
-            if any((name, kind, device.index, replicate) not in self.kept for device in group)
+            if any((name, kind, device.index, replicate, None) not in self.kept for device in group)
         ]
         random.Random(f"{self.plan.run_id}-{replicate}-{kind}").shuffle(pending)
         sequence = self.next_sequence.get((replicate, kind), 0)
@@ -211,7 +211,7 @@ class _Run:
                 self._note_calibration(outcome)
                 pending += self._bury(outcome)
 
-    def _bury(self, outcome: local.Outcome) -> list[Job]:
+    def _bury(self, outcome: process.Outcome) -> list[Job]:
         """Write the rows that a dead worker owes; give what is left of its job, if anything."""
         if outcome.death is None:
             return []
@@ -230,7 +230,7 @@ class _Run:
             self.observer.note(f"{row['workload']} on {job.device.label}: {status}: {reason}")
         self._on_event(job, {"event": "done", "item": index})
 
-    def _note_calibration(self, outcome: local.Outcome) -> None:
+    def _note_calibration(self, outcome: process.Outcome) -> None:
         for event in outcome.events:
             if event["event"] == "calibration":
                 key = merge.calibration_key(outcome.job.concurrency_group, outcome.job.rank)
@@ -257,7 +257,7 @@ class _Run:
         if self.signum is not None:
             raise Interrupted(self.signum, "interrupted")
 
-    def _on_event(self, job: Job, event: local.Event) -> None:
+    def _on_event(self, job: Job, event: process.Event) -> None:
         if event["event"] == "done":
             self.done += 1
         elif event["event"] == "begin":
@@ -287,7 +287,7 @@ def _search_metrics(event: Mapping[str, Any]) -> tuple[Metric, ...]:
     )
 
 
-def _raise_fatal(outcome: local.Outcome) -> None:
+def _raise_fatal(outcome: process.Outcome) -> None:
     if outcome.fatal is not None:
         error = VnbenchError(outcome.fatal["what"], outcome.fatal["remedy"])
         error.exit_code = outcome.fatal["code"]

@@ -3,6 +3,7 @@
 History
     1  2026-11  the first.
        2026-11  added: when the samples were taken, the device's state while they were, what it is set to.
+       2026-11  added: how many samples a burst of an A/B session has.
 
 Columns may be added within a version; readers pass over those they do not know and read a missing one as null. A
 column is never renamed or given another meaning: that is a new version, and version 1 stays readable for ever.
@@ -50,7 +51,7 @@ def blank_row(job: Job, index: int, workload: Workload, status: Status, reason: 
         "kernel": spec.kernel,
         "kernel_version": spec.version,
         "spec_id": spec.spec_id,
-        "policy_id": plan.policy.policy_id,
+        "policy_id": plan.policy_id,
         "params": canonical_json(spec.params),
         "dtype": spec.dtype,
         "backend": spec.backend,
@@ -62,6 +63,8 @@ def blank_row(job: Job, index: int, workload: Workload, status: Status, reason: 
         "device_reason": job.device.reason,
         "device_name": job.device.name,
         "replicate": job.replicate,
+        "session": job.replicate if job.arm else None,
+        "arm": job.arm.name if job.arm else None,
         "sequence": job.sequence + index,
         "world_size": job.world_size,
         "rank": job.rank,

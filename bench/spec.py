@@ -68,6 +68,7 @@ class _Codec:
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
     hint: str
+    takes_rest: bool = False
 
 
 def axis(
@@ -77,15 +78,17 @@ def axis(
     parse: Callable[[str], Any] | None = None,
     show: Callable[[Any], str] = str,
     hint: str = "",
+    rest: bool = False,
 ) -> Any:
     """A path element of the name: a positive integer behind ``prefix``, one of ``choices``, or ``parse``'s result.
 
-    ``parse`` raises ``ValueError`` for text it does not take; ``hint`` says what it would take.
+    ``parse`` raises ``ValueError`` for text it does not take; ``hint`` says what it would take. With ``rest``, the last
+    axis is all that is left of the name, slashes included.
     """
     if choices:
         codec = _Codec(True, _one_of(choices), str, " | ".join(choices))
     elif parse is not None:
-        codec = _Codec(True, parse, show, hint)
+        codec = _Codec(True, parse, show, hint, rest)
     else:
         codec = _Codec(True, _integer(prefix, 1), lambda value: f"{prefix}{value}", f"{prefix}<number>")
     return dataclasses.field(metadata={"codec": codec})
@@ -168,6 +171,8 @@ def parse_params(kernel: str, params_type: type[P], name: str) -> P:
     fields = dataclasses.fields(params_type)  # type: ignore[arg-type]
     axes = [field for field in fields if _codec(field).is_axis]
     by_option = {field.name: field for field in fields if not _codec(field).is_axis}
+    if axes and _codec(axes[-1]).takes_rest and len(texts) > len(axes):
+        texts[len(axes) - 1 :] = ["/".join(texts[len(axes) - 1 :])]
     if len(texts) != len(axes):
         raise UsageError(f"{name!r} has {len(texts)} of {len(axes)} axes", f"Write {pattern(kernel, params_type)}")
     values = {field.name: _parse_field(name, field, text) for field, text in zip(axes, texts, strict=True)}

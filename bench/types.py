@@ -160,6 +160,47 @@ def _known(data_class: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
+class Arm:
+    """One side of an A/B test: what its processes run in. What is None or empty is as in the process that asks."""
+
+    name: str  # "A" or "B"
+    python: str | None = None  # the interpreter
+    variables: Mapping[str, str] = field(default_factory=dict)
+    workload: str | None = None  # in the place of the one that is asked for
+    revision: str | None = None  # the git commit, where the arm is one
+    tree: str | None = None  # the folder of that commit's files
+
+    @property
+    def words(self) -> str:
+        """How people tell this arm from the other."""
+        parts = [f"rev={self.revision[:12]}"] if self.revision else []
+        if self.python and not self.revision:
+            parts.append(f"python={self.python}")
+        parts += [f"{key}={value}" for key, value in self.variables.items()]
+        return " ".join([*parts, *([f"workload={self.workload}"] if self.workload else [])]) or "as it is"
+
+
+@dataclass(frozen=True)
+class Duet:
+    """How a session is taken: both arms are warmed up, then take turns in pairs of bursts, in an order drawn by lot."""
+
+    pairs: int = 10
+    burst_s: float = 0.025
+    burst_max_samples: int = 50
+    warmup_min_s: float = 0.1
+    warmup_min_samples: int = 3
+
+    @property
+    def warmup(self) -> Policy:
+        """A session takes no part in finding a steady state: what drifts, drifts for both arms."""
+        return Policy("count", self.warmup_min_samples, warmup_min_s=self.warmup_min_s, warmup_max_s=60.0)
+
+    @property
+    def policy_id(self) -> str:
+        return content_id({"duet": dataclasses.asdict(self)})
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a run set out to do. It travels in the result's metadata, so a run can be resumed from it."""
 
@@ -178,6 +219,12 @@ class Plan:
     tags: Mapping[str, str] = field(default_factory=dict)
     telemetry_hz: float = 10.0  # readings of the devices' state per second; 0: none
     anonymous: bool = False  # no host name, serial or UUID in the result
+    arms: tuple[Arm, ...] = ()  # of an A/B test, whose sessions are its replicates
+    duet: Duet = Duet()
+
+    @property
+    def policy_id(self) -> str:
+        return self.duet.policy_id if self.arms else self.policy.policy_id
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Plan:
@@ -186,6 +233,8 @@ class Plan:
         values["workloads"] = {kind: tuple(names) for kind, names in values["workloads"].items()}
         values["devices"] = tuple(DeviceInfo(**_known(DeviceInfo, device)) for device in values["devices"])
         values["policy"] = Policy(**_known(Policy, values["policy"]))
+        values["arms"] = tuple(Arm(**_known(Arm, arm)) for arm in values.get("arms", ()))
+        values["duet"] = Duet(**_known(Duet, values.get("duet", {})))
         return cls(**values)
 
 
@@ -219,6 +268,7 @@ class Job:
     scratch: str  # where workloads keep files of their own
     clock_offset_ns: int = 0  # the run's clock less the monotonic one: UTC at the run's start, which no step can move
     task: Literal["measure", "search", "probe", "calibrate"] = "measure"
+    arm: Arm | None = None  # of an A/B session; the replicate is its number
     sequence: int = 0  # of the first item, within the replicate
     world_size: int = 1
     rank: int = 0
@@ -236,4 +286,5 @@ class Job:
         values["plan"] = Plan.from_json(values["plan"])
         values["device"] = DeviceInfo(**values["device"])
         values["items"] = tuple(Item.from_json(item) for item in values["items"])
+        values["arm"] = Arm(**values["arm"]) if values.get("arm") else None
         return cls(**values)

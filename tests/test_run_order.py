@@ -12,7 +12,7 @@ import pytest
 
 from bench import recovery, registry, run, schema, store
 from bench.errors import UsageError
-from bench.launch import local
+from bench.launch import local, process
 from bench.plan import make_plan, node_names
 from bench.schema import Row
 from bench.suite import Suite
@@ -36,9 +36,9 @@ class Script:
         self,
         jobs: Sequence[Job],
         lock_fd: int,
-        on_event: Callable[[Job, local.Event], None] = lambda job, event: None,
+        on_event: Callable[[Job, process.Event], None] = lambda job, event: None,
         on_poll: Callable[[], None] = lambda: None,
-    ) -> list[local.Outcome]:
+    ) -> list[process.Outcome]:
         on_poll()
         self.jobs += jobs
         outcomes = []
@@ -49,7 +49,7 @@ class Script:
                 store.write_part(Path(job.folder), row, job.plan)
                 on_event(job, {"event": "done", "item": index})
             calibration = {"event": "calibration", "before_ns": 100, "after_ns": 100}
-            outcomes.append(local.Outcome(job, True, len(job.items), [calibration]))
+            outcomes.append(process.Outcome(job, True, len(job.items), [calibration]))
         self.now_s += next(self.pass_s)
         return outcomes
 
@@ -210,7 +210,7 @@ def test_workers_that_died_over_the_same_item_go_on_together(script: Script, tmp
     deaths = {0: 1, 1: 1, 2: 2}
     groups: list[list[tuple[int, int, int, int]]] = []
 
-    def dying(jobs: Sequence[Job], *arguments: object) -> list[local.Outcome]:
+    def dying(jobs: Sequence[Job], *arguments: object) -> list[process.Outcome]:
         groups.append([(job.device.index, job.sequence, job.rank, job.world_size) for job in jobs])
         outcomes = []
         for job in jobs:
@@ -220,7 +220,7 @@ def test_workers_that_died_over_the_same_item_go_on_together(script: Script, tmp
             )
             script.run_group([short], 0)
             death = None if finished == len(job.items) else ("crashed", "it died")
-            outcomes.append(local.Outcome(job, finished + (death is not None), finished, [], death))  # type: ignore[arg-type]
+            outcomes.append(process.Outcome(job, finished + (death is not None), finished, [], death))  # type: ignore[arg-type]
         return outcomes
 
     with pytest.MonkeyPatch.context() as patch:

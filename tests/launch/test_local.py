@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import Interrupted, OutputNotWritable
-from bench.launch import local
+from bench.launch import local, process
 from bench.types import DeviceInfo, Item, Job, Plan, Policy
 from tests.checkout import wait_until
 
@@ -80,7 +80,7 @@ def test_an_item_begins_when_the_last_worker_is_ready_for_it(scripts: Scripts, l
     scripts.of = {0: WELL, 1: waiting + "time.sleep(0.2)\n" + WELL}
     seen: list[tuple[str, int, int]] = []
 
-    def on_event(job: Job, event: local.Event) -> None:
+    def on_event(job: Job, event: process.Event) -> None:
         seen.append((event["event"], event["item"], job.device.index))
         if seen[-1] == ("ready", 0, 0):
             go.touch()
@@ -134,8 +134,8 @@ def test_a_hang_ends(
     lock_fd: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(local, "_GRACE_S", 0.1)
-    monkeypatch.setattr(local, "_START_S", 0.5 if "start" in words else 1000.0)
+    monkeypatch.setattr(process, "_GRACE_S", 0.1)
+    monkeypatch.setattr(process, "_START_S", 0.5 if "start" in words else 1000.0)
     scripts.of = {0: script}
     (outcome,) = local.run_group(scripts.jobs(timeout_s, deadline_s), lock_fd)
     assert (outcome.finished, outcome.death) == (0, ("timeout", words))
@@ -145,13 +145,13 @@ def test_who_waits_for_others_is_not_late(
     scripts: Scripts, lock_fd: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long after its own time is up, by a clock that leaps, the other worker begins."""
-    monkeypatch.setattr(local, "_START_S", 1e9)
+    monkeypatch.setattr(process, "_START_S", 1e9)
     real_s, leap_s = time.monotonic, [0.0]
-    monkeypatch.setattr("bench.launch.local.time.monotonic", lambda: real_s() + leap_s[0])
+    monkeypatch.setattr("bench.launch.process.time.monotonic", lambda: real_s() + leap_s[0])
     go = tmp_path / "go"
     scripts.of = {0: WELL, 1: f"while not os.path.exists({str(go)!r}): time.sleep(0.1)\n" + WELL}
 
-    def on_event(job: Job, event: local.Event) -> None:
+    def on_event(job: Job, event: process.Event) -> None:
         if event["event"] == "ready" and not go.exists():
             leap_s[0] = 1e6
             go.touch()
@@ -176,7 +176,7 @@ def test_a_dead_worker_is_noticed_and_its_children_end_though_they_hold_its_pipe
 def test_a_worker_that_cannot_shut_down_is_ended_and_keeps_its_results(
     scripts: Scripts, lock_fd: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_EXIT_S", 0.1)
+    monkeypatch.setattr(process, "_EXIT_S", 0.1)
     scripts.of = {0: WELL + "\nevents.close(); time.sleep(3600)"}
     (outcome,) = local.run_group(scripts.jobs(), lock_fd)
     assert outcome.finished == 2
@@ -185,7 +185,7 @@ def test_a_worker_that_cannot_shut_down_is_ended_and_keeps_its_results(
 def test_what_a_poll_raises_ends_every_worker(scripts: Scripts, lock_fd: int) -> None:
     pids: list[int] = []
 
-    def on_event(job: Job, event: local.Event) -> None:
+    def on_event(job: Job, event: process.Event) -> None:
         if event["event"] == "pid":
             pids.append(event["pid"])
 
@@ -211,5 +211,5 @@ def test_threads_are_shared_out_and_the_users_own_setting_wins(monkeypatch: pyte
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
     monkeypatch.setattr("bench.device.cpu.usable_cores", lambda: 8)
-    variables = local._thread_variables(group_size=4)
+    variables = process.thread_variables(4, os.environ)
     assert (variables["OMP_NUM_THREADS"], variables["MKL_NUM_THREADS"]) == ("2", "3")

@@ -1,0 +1,98 @@
+"""The child process of one arm of an A/B session: a workload → bursts, each when the parent says so.
+
+It runs under the arm's own interpreter, which may have none of the libraries that vnbench itself needs: so it imports
+the standard library and, where a workload needs them, the workload's own. The parent writes the rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from bench import registry
+from bench.device.base import Device
+from bench.device.select import open_device
+from bench.errors import VnbenchError
+from bench.link import WorkerLink
+from bench.measure import warmed
+from bench.ready import WrongAnswer, checked, outcome, prepared
+from bench.types import Job
+
+
+def main(job_path: str, events_fd: str) -> None:
+    """Do the job that a file describes, telling the parent through a pipe."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to a whole job; ending this process is the parent's part
+    link = WorkerLink(int(events_fd))
+    try:
+        job = Job.from_json(json.loads(Path(job_path).read_text()))
+        device = open_device(job.device, Path(job.scratch))
+        gc.collect()
+        gc.freeze()
+        link.begin(0)
+        link.tell("measured", item=0, columns=_measured(job, device, link))
+        link.tell("done", item=0)
+    except VnbenchError as error:
+        link.tell("fatal", code=error.exit_code, what=error.what, remedy=error.remedy)
+
+
+def _measured(job: Job, device: Device, link: WorkerLink) -> dict[str, Any]:
+    """The columns of the row that only this process knows. Whatever goes wrong is the row's outcome."""
+    try:
+        return _bursts(job, device, link)
+    except WrongAnswer as wrong:
+        return {"status": "wrong", "reason": str(wrong), "check_error": wrong.check.error}
+    except Exception as error:
+        traceback.print_exc()
+        status, reason = outcome(error)
+        return {"status": status, "reason": reason}
+
+
+def _bursts(job: Job, device: Device, link: WorkerLink) -> dict[str, Any]:
+    """A turn to warm up, one for each burst, and one to check the answer again when the other arm is done as well."""
+    workload = registry.resolve(job.items[0].workload)
+    with prepared(workload, device, job.plan.timeout_s) as case:
+        first = checked(case)
+        link.meet(0)
+        bursts = warmed(case, device, job.plan.duet)
+        elapsed_ns: list[int] = []
+        spans_ns: list[tuple[int, int]] = []
+        for _ in range(job.plan.duet.pairs):
+            link.meet(0)
+            began_ns = time.monotonic_ns()
+            elapsed_ns += bursts.burst()
+            spans_ns.append((began_ns, time.monotonic_ns()))
+        link.meet(0)
+        worst = max(first, checked(case), key=lambda check: check.error)
+        median_ns = statistics.median(elapsed_ns)
+        value = case.work.rate(median_ns)
+        if value is None:
+            raise ValueError(f"no {case.work.unit} can be had from {case.work} in {median_ns} ns")
+        return {
+            **dataclasses.asdict(case.work),
+            "value": value,
+            "median_ns": median_ns,
+            "elapsed_ns": elapsed_ns,
+            "warmup_ns": bursts.warmup_ns,
+            "burst_samples": bursts.samples,
+            "launches_per_sample": bursts.launches_per_sample,
+            "check_error": worst.error,
+            "check_tolerance": worst.tolerance,
+            "output_sha256": worst.output_sha256,
+            "threads": device.threads,
+            "window_ns": (spans_ns[0][0], spans_ns[-1][1]),
+        }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(0)  # libraries may take their time to shut down, and the next session waits for it
