@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import platform
 import re
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import libraries
 from bench.device.select import cpu_model
 from bench.spec import canonical_json, content_id
 from bench.telemetry import host_facts, nvml, nvml_facts
@@ -41,6 +41,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "software": ("driver", "vbios", "cuda", "torch", "cupy", "numpy", "python", "os", "os_kernel", "container"),
     "settings": ("ecc_mode", "power_limit_w", "power_limit_default_w", "cpu_governor", "debug"),
 }
+
+_PACKAGES = ("pandas", "pyarrow", "scipy", "nvidia-ml-py", "nvidia-cublas")
 
 # What the kernel leaves of the memory changes a little with every boot: no other machine.
 _MEMORY_TOLERANCE = 0.01
@@ -88,11 +90,7 @@ def capture(device: DeviceInfo) -> Environment:
         "hypervisor": machine["hypervisor"],
         "driver": gpu.get("driver") or nvml.driver_version(),
         "vbios": gpu.get("vbios"),
-        "cuda": torch.version.cuda,
-        "torch": torch.__version__,
-        "cupy": _version("cupy", "cupy-cuda12x", "cupy-cuda13x"),
-        "numpy": _version("numpy"),
-        "python": platform.python_version(),
+        **libraries.versions(),
         "os": _distribution(),
         "os_kernel": platform.release(),
         "container": machine["container"],
@@ -110,7 +108,7 @@ def capture(device: DeviceInfo) -> Environment:
         "torch_capabilities": _capabilities(torch),
         "torch_threads": torch.get_num_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "packages": {name: _version(name) for name in ("pandas", "pyarrow", "scipy", "nvidia-ml-py", "nvidia-cublas")},
+        "packages": {name: libraries.version(name) for name in _PACKAGES},
         "variables": _variables(),
         "host": machine,
         "gpu": gpu,
@@ -154,11 +152,4 @@ def _capabilities(torch: Any) -> Any:
 def _distribution() -> str | None:
     with contextlib.suppress(OSError):
         return platform.freedesktop_os_release().get("PRETTY_NAME")
-    return None
-
-
-def _version(*distributions: str) -> str | None:
-    for name in distributions:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(name)
     return None

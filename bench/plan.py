@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 import platform
@@ -16,7 +17,7 @@ from bench import registry
 from bench.anonymous import pseudonym
 from bench.errors import UsageError
 from bench.suite import Suite
-from bench.types import DeviceInfo, Plan
+from bench.types import Arm, DeviceInfo, Plan, Trial
 
 
 def make_plan(
@@ -50,6 +51,39 @@ def make_plan(
         tags=dict(tags or {}),
         telemetry_hz=telemetry_hz,
         anonymous=anonymous,
+    )
+
+
+def make_ab_plan(
+    suite: Suite,
+    device: DeviceInfo,
+    arms: Sequence[Arm],
+    trial: Trial,
+    *,
+    label: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    telemetry_hz: float = 10.0,
+) -> Plan:
+    """What an A/B test has to do on one device: no roofs, and as many sessions as it may need at most.
+
+    Raises:
+        UsageError: there is nothing to test, or workloads are named where the arms have their own.
+    """
+    own = tuple(arm.workload for arm in arms if arm.workload)
+    names = suite.on(device.kind)
+    if own and (len(own) < len(arms) or names):
+        raise UsageError("a workload is named for one arm only, or beside those of the arms", "Name it for both arms")
+    workloads = tuple(registry.resolve(name).name for name in own) or names
+    arms = [dataclasses.replace(arm, workload=arm.workload and registry.resolve(arm.workload).name) for arm in arms]
+    base = make_plan(
+        dataclasses.replace(suite, by_kind={}, workloads=workloads),
+        [device],
+        label=label,
+        tags=tags,
+        telemetry_hz=telemetry_hz,
+    )
+    return dataclasses.replace(
+        base, workloads={device.kind: workloads}, arms=tuple(arms), trial=trial, replicates=trial.looks[-1]
     )
 
 

@@ -5,21 +5,19 @@ Passes follow each other, so that drift hits all workloads alike; within a pass 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import os
 import random
 import shlex
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench import merge, recovery, registry, schema, store
 from bench.errors import Interrupted, VnbenchError
-from bench.launch import local, process
+from bench.launch import local, process, signals
 from bench.launch.sampler import Sampler
 from bench.schema import Row
 from bench.store import RunFolder
@@ -68,7 +66,10 @@ def execute(
         run = _Run(folder, observer, budget_s, kept)
         log = folder.logs / "telemetry.log"
         try:
-            with _signals_noted(run), Sampler(plan, folder.telemetry, log, os.getpid(), run.clock_offset_ns) as sampler:
+            with (
+                signals.noted(run.note_signal),
+                Sampler(plan, folder.telemetry, log, os.getpid(), run.clock_offset_ns) as sampler,
+            ):
                 run.search()
                 run.passes()
                 obstacle = sampler.obstacle()
@@ -253,6 +254,9 @@ class _Run:
     def _budget_is_spent(self, at_s: float) -> bool:
         return self.deadline_s is not None and at_s >= self.deadline_s
 
+    def note_signal(self, signum: int) -> None:
+        self.signum = signum
+
     def _end_if_told(self) -> None:
         if self.signum is not None:
             raise Interrupted(self.signum, "interrupted")
@@ -292,18 +296,3 @@ def _raise_fatal(outcome: process.Outcome) -> None:
         error = VnbenchError(outcome.fatal["what"], outcome.fatal["remedy"])
         error.exit_code = outcome.fatal["code"]
         raise error
-
-
-@contextlib.contextmanager
-def _signals_noted(run: _Run) -> Iterator[None]:
-    """SIGINT and SIGTERM are noted in here, and end the run where no worker is half started or half ended."""
-
-    def handle(signum: int, frame: object) -> None:
-        run.signum = signum
-
-    old = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)

@@ -95,6 +95,20 @@ def decide(log_ratios: Sequence[float], tolerance: float, design: Design) -> Dec
     return decision
 
 
+def trials(log_ratios: Sequence[float], tolerance: float, design: Design) -> list[Decision]:
+    """The decisions of disjoint trials, one after the other, each as long as it would have been; a last one that the
+    sessions do not suffice for is left out.
+    """
+    found: list[Decision] = []
+    begin = 0
+    while True:
+        decision = decide(log_ratios[begin : begin + design.looks[-1]], tolerance, design)
+        if decision.verdict == "GO_ON":
+            return found
+        found.append(decision)
+        begin += design.looks[decision.look - 1]
+
+
 def levels(design: Design) -> tuple[float, ...]:
     """The two-sided nominal level of each look, for a Student's t test of the sessions so far.
 

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench import schema, series
+from bench import packed, schema, series
 from bench.errors import UnreadableResult, UsageError
 from bench.files import DAMAGE, write_atomically, write_table, writing
 from bench.schema import Row
@@ -32,7 +32,7 @@ from bench.telemetry.sampler import read_back
 from bench.types import Plan
 
 # Folders whose Parquet files are no results.
-_NO_RESULTS = frozenset({".incomplete", "telemetry"})
+_NO_RESULTS = frozenset({".incomplete", ".arms", "telemetry"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +106,10 @@ class RunFolder:
             (self.path / "plan.json").unlink()
         shutil.rmtree(self.path, ignore_errors=True)
         return target
+
+    def abandon(self) -> None:
+        """Take the folder away: nothing was measured."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def release(self) -> None:
         """Let the lock go. What is left in the folder, the next run recovers."""
@@ -190,7 +194,9 @@ def find(out: Path, text: str) -> list[Path]:
             file for file in path.rglob("*.parquet") if not _NO_RESULTS & set(file.relative_to(path).parts[:-1])
         )
     else:
-        found = sorted(file for file in (out / "runs").rglob("*.parquet") if _run_id(file).startswith(text))
+        matching = sorted(file for file in (out / "runs").rglob("*.parquet") if _holds(file, text))
+        # A run that is there by itself as well is shown from there.
+        found = [file for file in matching if not file.name.startswith(packed.PREFIX)] or matching
     if not found:
         raise UnreadableResult(
             f"no result at {text!r}, and no run of that id in {out}", "Name a Parquet file, a folder, or a run id"
@@ -216,17 +222,23 @@ def read(path: Path) -> tuple[Plan, list[Row]]:
 
     Raises:
         UnreadableResult: the file is missing, truncated, not ours, or of a newer schema.
+        UsageError: the file is a packed one, of many runs.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
-        version = schema.version_of(table.schema.metadata)
+        metadata = pq.read_metadata(path).metadata
+        if packed.is_packed(metadata):
+            raise UsageError(
+                f"{path} holds many runs, packed",
+                f"To see one of them: vnbench pack {path} --run RUN_ID --to FOLDER; vnbench compare reads them all",
+            )
+        version = schema.version_of(metadata)
         if version is None:
             raise UnreadableResult(f"{path}: a Parquet file, but no result of vnbench")
         if version > schema.VERSION:
             raise UnreadableResult(
                 f"{path}: schema {version}, this vnbench reads up to {schema.VERSION}", "Upgrade vnbench"
             )
-        return schema.plan_of(table.schema.metadata), _complete(table)
+        return schema.plan_of(metadata), _complete(pq.read_table(path, partitioning=None))
     except DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnreadableResult(f"{path}: not a readable Parquet file ({reason})") from None
@@ -246,8 +258,14 @@ def _try_lock(lock_fd: int) -> bool:
     return True
 
 
-def _run_id(path: Path) -> str:
-    return path.stem.rpartition("-")[2]
+def _holds(path: Path, run_id: str) -> bool:
+    """Whether a file's name says that its run's id begins so; a packed file is looked into."""
+    if not path.name.startswith(packed.PREFIX):
+        return path.stem.rpartition("-")[2].startswith(run_id)
+    with contextlib.suppress(*DAMAGE):
+        found = pq.read_metadata(path)
+        return any(entry.run_id.startswith(run_id) for entry in packed.runs(found.metadata, found.num_rows))
+    return False
 
 
 def _incomplete(out: Path) -> Path:

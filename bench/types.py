@@ -181,6 +181,15 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """When an A/B test looks at its sessions, how often it may err, and what it calls a change."""
+
+    looks: tuple[int, ...] = (5, 8, 12, 16, 20)
+    alpha: float = 0.05  # both sides and all workloads together
+    tolerance: float = 0.01
+
+
+@dataclass(frozen=True)
 class Duet:
     """How a session is taken: both arms are warmed up, then take turns in pairs of bursts, in an order drawn by lot."""
 
@@ -221,6 +230,7 @@ class Plan:
     anonymous: bool = False  # no host name, serial or UUID in the result
     arms: tuple[Arm, ...] = ()  # of an A/B test, whose sessions are its replicates
     duet: Duet = Duet()
+    trial: Trial = Trial()
 
     @property
     def policy_id(self) -> str:
@@ -235,6 +245,8 @@ class Plan:
         values["policy"] = Policy(**_known(Policy, values["policy"]))
         values["arms"] = tuple(Arm(**_known(Arm, arm)) for arm in values.get("arms", ()))
         values["duet"] = Duet(**_known(Duet, values.get("duet", {})))
+        trial = _known(Trial, values.get("trial", {}))
+        values["trial"] = Trial(**trial | {"looks": tuple(trial.get("looks", Trial.looks))})
         return cls(**values)
 
 

@@ -1,0 +1,211 @@
+"""An A/B test on one machine: sessions of two fresh workers in turns, until the answer is clear or the time is up.
+
+What is measured becomes rows like those of any run, on disk as soon as each session ends; `bench.sessions` reads the
+verdicts off them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import arms, environment, recovery, registry, schema, sequential, sessions, stats, store
+from bench.errors import INCONCLUSIVE, Interrupted, VnbenchError
+from bench.launch import duet, signals
+from bench.launch.process import Outcome, Place
+from bench.launch.sampler import Sampler
+from bench.run import Observer, Silent
+from bench.schema import Row
+from bench.store import RunFolder
+from bench.telemetry import host
+from bench.types import Arm, DeviceInfo, Item, Job, Plan, SampleFlag
+
+
+class Incomparable(VnbenchError):
+    """The arms differ in more than the user said."""
+
+    exit_code = INCONCLUSIVE
+
+
+def execute(
+    plan: Plan,
+    out: Path,
+    *,
+    budget_s: float | None = None,
+    vary: Sequence[str] = (),
+    observer: Observer | None = None,
+) -> Path:
+    """Take sessions of every workload until each has its answer, and give the path of the result.
+
+    Args:
+        budget_s: for each workload; no session is begun that would end later.
+        vary: the software keys in which the arms may differ.
+
+    Raises:
+        Incomparable: they differ in others.
+        Interrupted: SIGINT or SIGTERM came; the sessions so far are in the result.
+        OutputNotWritable: finished sessions stay in their folder, and the next run recovers them.
+    """
+    folder = store.begin(out, plan)
+    try:
+        test = _Test(folder, budget_s, observer or Silent())
+        try:
+            test.compare_arms(vary)
+        except VnbenchError:
+            folder.abandon()
+            raise
+        log = folder.logs / "telemetry.log"
+        try:
+            with (
+                signals.noted(test.note_signal),
+                Sampler(plan, folder.telemetry, log, os.getpid(), test.clock_offset_ns),
+            ):
+                test.take_sessions()
+        except Interrupted as interrupt:
+            path, _ = recovery.commit(folder)
+            raise Interrupted(
+                interrupt.exit_code - 128,
+                f"interrupted by {interrupt.signal_name}; {test.taken} sessions are kept in {path}",
+                f"vnbench show {plan.run_id} says what they show",
+            ) from None
+        return recovery.commit(folder)[0]
+    finally:
+        folder.release()
+
+
+class _Test:
+    """The state of a test in progress."""
+
+    def __init__(self, folder: RunFolder, budget_s: float | None, observer: Observer) -> None:
+        self.folder = folder
+        self.plan = folder.plan
+        self.observer = observer
+        self.budget_s = budget_s
+        self.device: DeviceInfo = self.plan.devices[0]
+        self.clock_offset_ns = time.time_ns() - time.monotonic_ns()
+        self.places: list[Place] = [arms.place(arm, folder.scratch) for arm in self.plan.arms]
+        self.environments: list[Row] = []
+        self.rows: dict[str, list[Row]] = {name: [] for name in self.names}
+        self.taken = 0
+        self.signum: int | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is asked for: workloads, or a single test whose arms have workloads of their own."""
+        names = self.plan.workloads[self.device.kind]
+        return (" : ".join(names),) if self.plan.arms[0].workload else names
+
+    def compare_arms(self, vary: Sequence[str]) -> None:
+        """Find what each arm runs in. The hardware is the same: it is one machine."""
+        shared = environment.capture(self.device)
+        versions = [arms.versions(place) for place in self.places]
+        found = [
+            f"{key} ({versions[0][key]} and {versions[1][key]})"
+            for key in versions[0]
+            if versions[0][key] != versions[1][key] and key not in vary
+        ]
+        if found:
+            raise Incomparable(
+                f"the arms differ in {', '.join(found)}",
+                f"Make them alike, or say that it is meant: {' '.join(f'--vary {one.split()[0]}' for one in found)}",
+            )
+        for arm, its_versions in zip(self.plan.arms, versions, strict=True):
+            details = {**shared.details, "arm": dataclasses.asdict(arm)}
+            own = environment.Environment({**shared.keys, **its_versions}, details)
+            self.environments.append(own.columns)
+
+    def take_sessions(self) -> None:
+        """In turns over the workloads, so that drift befalls all alike."""
+        spent_s, longest_s = dict.fromkeys(self.names, 0.0), dict.fromkeys(self.names, 0.0)
+        pending = list(self.names)
+        for session in range(self.plan.trial.looks[-1]):
+            for name in list(pending):
+                if session and self.budget_s is not None and spent_s[name] + longest_s[name] > self.budget_s:
+                    pending.remove(name)
+                    continue
+                mean_s = sum(spent_s.values()) / max(1, self.taken)
+                self._say(session, name, mean_s, len(pending))
+                began_s = time.monotonic()
+                self._session(name, session)
+                taken_s = time.monotonic() - began_s
+                spent_s[name] += taken_s
+                longest_s[name] = max(longest_s[name], taken_s)
+                self.taken += 1
+                if self._is_settled(name):
+                    pending.remove(name)
+
+    def _session(self, name: str, session: int) -> None:
+        jobs = [self._job(arm, name, session) for arm in self.plan.arms]
+        lot = random.Random(f"{self.plan.run_id}-{session}-{name}")
+        before = host.read()
+        outcomes = duet.play(jobs, self.places, self.folder.lock_fd, lot, self._end_if_told)
+        state = host.window(before, host.read()).columns
+        for outcome, captured in zip(outcomes, self.environments, strict=True):
+            row = _row(outcome, self.clock_offset_ns)
+            if row is None:
+                continue
+            row |= captured | state
+            store.write_part(self.folder.path, row, self.plan)
+            self.rows[name].append(row)
+
+    def _is_settled(self, name: str) -> bool:
+        (found,) = sessions.collect(self.plan, self.rows[name])
+        trial = self.plan.trial
+        design = sequential.Design(trial.looks, trial.alpha / len(self.names))
+        return bool(found.obstacle) or sequential.decide(found.log_ratios, trial.tolerance, design).verdict != "GO_ON"
+
+    def _job(self, arm: Arm, name: str, session: int) -> Job:
+        position = self.names.index(name)
+        return Job(
+            plan=self.plan,
+            device=self.device,
+            items=(Item(arm.workload or name),),
+            replicate=session,
+            folder=str(self.folder.path.resolve()),
+            scratch=str(self.folder.scratch.resolve()),
+            clock_offset_ns=self.clock_offset_ns,
+            sequence=2 * position + self.plan.arms.index(arm),  # a number of its own for each row of a session
+            arm=arm,
+        )
+
+    def _say(self, session: int, name: str, mean_s: float, workloads: int) -> None:
+        total = self.plan.trial.looks[-1]
+        left_s = mean_s * (total - session) * workloads if mean_s else None
+        if left_s is not None and self.budget_s is not None:
+            left_s = min(left_s, self.budget_s * workloads)
+        self.observer.advance(session, total, left_s, f"session {session + 1}  {name}")
+
+    def note_signal(self, signum: int) -> None:
+        self.signum = signum
+
+    def _end_if_told(self) -> None:
+        if self.signum is not None:
+            raise Interrupted(self.signum, "interrupted")
+
+
+def _row(outcome: Outcome, clock_offset_ns: int) -> Row | None:
+    """The row of one arm; None where it was ended because the other one failed."""
+    if outcome.fatal is not None:
+        error = VnbenchError(outcome.fatal["what"], outcome.fatal["remedy"])
+        error.exit_code = outcome.fatal["code"]
+        raise error
+    job = outcome.job
+    row = schema.blank_row(job, 0, registry.resolve(job.items[0].workload), "ok")
+    measured = [event["columns"] for event in outcome.events if event["event"] == "measured"]
+    if not measured:
+        if outcome.death is None:
+            return None
+        row["status"], row["reason"] = outcome.death
+        return row
+    columns: dict[str, Any] = measured[0]
+    if "window_ns" in columns:
+        from_ns, until_ns = columns.pop("window_ns")
+        row |= schema.window_columns(from_ns, until_ns, clock_offset_ns) | {"metrics": []}
+        limit = stats.far_out_limit(columns["elapsed_ns"])
+        columns["sample_flags"] = [int(SampleFlag.OUTLIER if ns > limit else 0) for ns in columns["elapsed_ns"]]
+    return row | columns

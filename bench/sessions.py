@@ -1,0 +1,196 @@
+"""From the rows of A/B sessions to verdicts; pure, so that what was measured can be judged again at any time.
+
+A session's log-ratio is the one observation: samples inside it are never treated as independent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench import sequential, stats
+from bench.judgement import Judgement
+from bench.schema import Row
+from bench.sequential import Decision, Design
+from bench.stats import Interval
+from bench.types import FAILURES, Plan, Trial
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """What was measured of one workload: a log-ratio of badness per session, in the order of the sessions."""
+
+    workload: str
+    device: str
+    log_ratios: tuple[float, ...]
+    obstacle: Row | None = None  # the row of an arm that could not be measured
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What an A/A test says of a machine: both arms were alike, so every clear answer is a false alarm."""
+
+    workload: str
+    device: str
+    sessions: int
+    log_sd: float | None  # of a session's log-ratio
+    detectable: float | None  # the smallest ratio that a test of all planned sessions finds 80 % of the time
+    trials: int
+    false_alarms: Interval | None  # the share of trials with one, by Clopper and Pearson
+    alarms: int
+    decided: int  # trials that ended with PASS
+
+
+def collect(plan: Plan, rows: Iterable[Row]) -> list[Sessions]:
+    """The sessions of each workload and device in which both arms were measured."""
+    found: list[Sessions] = []
+    by_key: dict[tuple[str, str], dict[int, dict[str, Row]]] = {}
+    for row in rows:
+        device = row["device"] if row["device"] == "cpu" else f"{row['device']}:{row['device_index']}"
+        by_key.setdefault((_asked_for(plan, row), device), {}).setdefault(row["session"], {})[row["arm"]] = row
+    for (workload, device), sessions in by_key.items():
+        pairs = [sessions[number] for number in sorted(sessions)]
+        bad = [row for arms in pairs for row in arms.values() if row["status"] != "ok"]
+        bad += [_unlike(**arms) for arms in pairs if _is_whole(arms) and arms["A"]["unit"] != arms["B"]["unit"]]
+        ratios = [log_ratio(arms["A"], arms["B"]) for arms in pairs if _is_whole(arms)]
+        found.append(Sessions(workload, device, tuple(ratios), bad[0] if bad else None))
+    return found
+
+
+def log_ratio(a: Row, b: Row) -> float:
+    """How much worse B was than A in one session: the median over its pairs of the log-ratio of the bursts' medians.
+
+    Each burst is held against the one beside it, so that a machine that drifts moves both. Time is per unit of work.
+    """
+    import numpy as np
+
+    a_ns, b_ns = (np.median(np.reshape(row["elapsed_ns"], (-1, row["burst_samples"])), axis=1) for row in (a, b))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.log(b_ns / a_ns)
+    return float(np.median(ratios)) + math.log(_work(a) / _work(b))
+
+
+def settle(log_ratios: Mapping[str, Sequence[float]], trial: Trial) -> dict[str, tuple[Decision, float]]:
+    """The decision on each workload and the alpha that it was taken at.
+
+    Holm's step-down procedure over workloads: all begin at alpha / m; each that shows a change leaves more to the rest.
+    The intervals are at the alpha of their own decision, so that test and interval stay one.
+    """
+    alphas = dict.fromkeys(log_ratios, trial.alpha / max(1, len(log_ratios)))
+    while True:
+        decisions = {
+            name: sequential.decide(values, trial.tolerance, Design(trial.looks, alphas[name]))
+            for name, values in log_ratios.items()
+        }
+        changed = [name for name, one in decisions.items() if one.verdict in ("REGRESSED", "IMPROVED")]
+        larger = trial.alpha / max(1, len(log_ratios) - len(changed))
+        again = [name for name in log_ratios if name not in changed and alphas[name] < larger]
+        if not changed or not again:
+            return {name: (decision, alphas[name]) for name, decision in decisions.items()}
+        alphas |= dict.fromkeys(again, larger)
+
+
+def judge(plan: Plan, found: Sequence[Sessions]) -> list[Judgement]:
+    """The verdict on each workload, with what could have been detected."""
+    names = {_key(one): one for one in found}
+    decisions = settle({key: one.log_ratios for key, one in names.items() if one.obstacle is None}, plan.trial)
+    return [
+        _judgement(one, *decisions[key], plan.trial) if key in decisions else _not_measured(one)
+        for key, one in names.items()
+    ]
+
+
+def noise(plan: Plan, found: Sequence[Sessions]) -> list[Noise]:
+    """What the sessions of an A/A test say: disjoint trials in their order, each as long as a test would have been."""
+    design = Design(Trial().looks, plan.trial.alpha)
+    tolerance = plan.trial.tolerance
+    results = []
+    for one in found:
+        ended = sequential.trials(one.log_ratios, tolerance, design)
+        alarms = sum(decision.verdict in ("REGRESSED", "IMPROVED") for decision in ended)
+        results.append(
+            Noise(
+                one.workload,
+                one.device,
+                len(one.log_ratios),
+                _log_sd(one.log_ratios),
+                detectable(_log_sd(one.log_ratios), tolerance, design),
+                len(ended),
+                stats.clopper_pearson(alarms, len(ended)) if ended else None,
+                alarms,
+                sum(decision.verdict == "PASS" for decision in ended),
+            )
+        )
+    return results
+
+
+def detectable(log_sd: float | None, tolerance: float, design: Design) -> float | None:
+    """The smallest true ratio whose interval lies beyond the tolerance 80 % of the time, if all sessions are taken."""
+    level = sequential.levels(design)[-1]
+    if log_sd is None or not level:
+        return None
+    found = stats.detectable_ratio(log_sd, design.looks[-1], 1 - level)
+    return None if found is None else found * (1 + tolerance)
+
+
+def _judgement(one: Sessions, decision: Decision, alpha: float, trial: Trial) -> Judgement:
+    log_sd = _log_sd(one.log_ratios)
+    verdict = "INCONCLUSIVE" if decision.verdict == "GO_ON" else decision.verdict
+    reason = ""
+    if verdict == "INCONCLUSIVE":
+        reason = f"{len(one.log_ratios)} of at most {trial.looks[-1]} sessions gave no clear answer"
+        if len(one.log_ratios) < trial.looks[0]:
+            reason = f"{len(one.log_ratios)} sessions, where the first look is after {trial.looks[0]}"
+    return Judgement(
+        one.workload,
+        one.device,
+        verdict,
+        reason,
+        decision.ratio,
+        decision.interval,
+        decision.interval.n if decision.interval else len(one.log_ratios),
+        trial.tolerance,
+        None if decision.p is None else min(1.0, decision.p * trial.alpha / alpha),
+        detectable(log_sd, trial.tolerance, Design(trial.looks, alpha)),
+        log_sd,
+    )
+
+
+def _not_measured(one: Sessions) -> Judgement:
+    row = one.obstacle
+    assert row is not None
+    reason = f"arm {row['arm']}: {row['status']}: {row['reason']}"
+    return Judgement(one.workload, one.device, "ERROR" if row["status"] in FAILURES else "INCOMPARABLE", reason)
+
+
+def _unlike(A: Row, B: Row) -> Row:
+    """Arms with workloads of their own may do things that have no common measure."""
+    return B | {"status": "unsupported", "reason": f"its figure is in {B['unit']}, that of A in {A['unit']}"}
+
+
+def _is_whole(arms: Mapping[str, Row]) -> bool:
+    return arms.keys() >= {"A", "B"} and all(row["status"] == "ok" for row in arms.values())
+
+
+def _work(row: Row) -> float:
+    """The work of a launch, in ns times the unit of the headline."""
+    work: float = row["value"] * row["median_ns"]
+    return work
+
+
+def _asked_for(plan: Plan, row: Row) -> str:
+    """The workload that the arms stand for: where they have workloads of their own, the test has one name."""
+    chosen = [arm.workload for arm in plan.arms if arm.workload]
+    return " : ".join(plan.workloads[row["device"]]) if chosen else row["workload"]
+
+
+def _key(one: Sessions) -> str:
+    return f"{one.workload} {one.device}"
+
+
+def _log_sd(log_ratios: Sequence[float]) -> float | None:
+    if len(log_ratios) < stats.MIN_OBSERVATIONS or not all(map(math.isfinite, log_ratios)):
+        return None
+    mean = math.fsum(log_ratios) / len(log_ratios)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in log_ratios) / (len(log_ratios) - 1))
