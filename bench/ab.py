@@ -6,11 +6,12 @@ verdicts off them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def execute(
     out: Path,
     *,
     budget_s: float | None = None,
-    vary: Sequence[str] = (),
+    vary: Collection[str] = (),
     observer: Observer | None = None,
 ) -> Path:
     """Take sessions of every workload until each has its answer, and give the path of the result.
@@ -78,6 +79,21 @@ def execute(
         folder.release()
 
 
+def noise_known(plan: Plan, out: Path) -> list[tuple[sessions.Noise, str]]:
+    """What the latest A/A tests on this node say of the test's workloads, each with the test's run id."""
+    wanted = {name for names in plan.workloads.values() for name in names}
+    found: dict[str, tuple[sessions.Noise, str]] = {}
+    for path in sorted((out / "runs" / plan.node).glob("*-aa-*.parquet"), reverse=True):
+        with contextlib.suppress(VnbenchError):
+            its_plan, rows = store.read(path)
+            for one in sessions.noise(its_plan, sessions.collect(its_plan, rows)):
+                if one.workload in wanted:
+                    found.setdefault(one.workload, (one, its_plan.run_id))
+        if wanted <= found.keys():
+            break
+    return list(found.values())
+
+
 class _Test:
     """The state of a test in progress."""
 
@@ -100,7 +116,7 @@ class _Test:
         names = self.plan.workloads[self.device.kind]
         return (" : ".join(names),) if self.plan.arms[0].workload else names
 
-    def compare_arms(self, vary: Sequence[str]) -> None:
+    def compare_arms(self, vary: Collection[str]) -> None:
         """Find what each arm runs in. The hardware is the same: it is one machine."""
         shared = environment.capture(self.device)
         versions = [arms.versions(place) for place in self.places]

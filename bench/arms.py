@@ -48,7 +48,16 @@ def parse(name: str, texts: Sequence[str]) -> Arm:
     python, revision, workload = (values.pop(key, None) for key in ("python", "rev", "workload"))
     if python and revision:
         raise UsageError(f"arm {name}: a revision has an interpreter of its own", "Leave out python= or rev=")
-    return Arm(name, python, values, workload, revision)
+    return Arm(name, python, values, workload and workload_name(workload), revision)
+
+
+def workload_name(text: str) -> str:
+    """The name of what a user asks for: ``module:function`` and ``path.py:function`` are calls."""
+    target, colon, function = text.rpartition(":")
+    if not colon or "@" in text or text.startswith("call/") or not function.replace(".", "_").isidentifier():
+        return text
+    path = os.path.relpath(target) if target.endswith(".py") else target
+    return f"call/{path}:{function}"
 
 
 def realise(arm: Arm, out: Path, setup: str | None, note: Callable[[str], None]) -> Arm:

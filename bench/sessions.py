@@ -6,10 +6,11 @@ A session's log-ratio is the one observation: samples inside it are never treate
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import sequential, stats
+from bench import fitness, sequential, stats
 from bench.judgement import Judgement
 from bench.schema import Row
 from bench.sequential import Decision, Design
@@ -123,6 +124,13 @@ def noise(plan: Plan, found: Sequence[Sessions]) -> list[Noise]:
             )
         )
     return results
+
+
+def unfit(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """The flags of an unfit machine, and in how many of the sessions' rows each was seen."""
+    rows = list(rows)
+    counts = Counter(flag for row in rows for flag in row["validity"] or () if fitness.is_unfit(flag))
+    return {flag: [f"{count} of {len(rows)} rows"] for flag, count in sorted(counts.items())}
 
 
 def detectable(log_sd: float | None, tolerance: float, design: Design) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import bench
+from bench.cli.ab import aa, ab
 from bench.cli.info import info
 from bench.cli.list import list_
 from bench.cli.run import run
@@ -29,5 +30,5 @@ def cli() -> None:
     """
 
 
-for command in (run, list_, info, show, watch):
+for command in (run, ab, aa, list_, info, show, watch):
     cli.add_command(command)

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
+
+
+def tags_of(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``key=value``, several times."""
+    for value in values:
+        if "=" not in value:
+            raise click.BadParameter(f"{value!r} is not of the form key=value")
+    return dict(value.split("=", 1) for value in values)
+
+
+def seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """``90s``, ``5m``"""
+    from bench.units import parse_duration
+
+    return None if value is None else parse_duration(value)
+
+
+def tolerance_of(context: click.Context, parameter: click.Parameter, value: str) -> float:
+    """``2%``, ``2 %`` or ``0.02``"""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", value.strip(), re.ASCII)
+    found = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+    if not 0 <= found < 1:
+        raise click.BadParameter(f"{value!r} is no tolerance: write 2% or 0.02, from 0 to below 100%")
+    return found
+
 
 out_option = click.option(
     "--out",

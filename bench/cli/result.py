@@ -1,4 +1,4 @@
-"""Printing a result file, for the commands that do."""
+"""Printing a result file, for the commands that do: the table of a run, or the verdicts of an A/B or A/A test."""
 
 from __future__ import annotations
 
@@ -8,19 +8,103 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.report.judgements import Report
     from bench.schema import Row
+    from bench.types import Plan
 
 
-def print_result(path: Path, *, as_json: bool) -> list[Row]:
-    """Print a result as a table or as JSON, from its file alone, and give its rows."""
-    from bench import store, summary
-    from bench.report import data, table
+def print_result(
+    path: Path, out: Path, *, as_json: bool, junit: Path | None = None, markdown: Path | None = None
+) -> int:
+    """Print a result as a table or as JSON, from its file alone.
+
+    Args:
+        out: the results folder, where an A/B test looks for A/A tests of this machine.
+        junit: where to write the verdicts of an A/B test as well.
+
+    Returns:
+        The exit code that the verdicts stand for; 0 of a result without verdicts.
+    """
+    from bench import store
 
     plan, rows = store.read(path)
+    if not plan.arms:
+        _print_run(plan, path, rows, as_json)
+        return 0
+    if plan.suite == "aa":
+        return _print_noise(plan, path, rows, as_json)
+    return _print_verdicts(plan, path, rows, out, as_json, junit, markdown)
+
+
+def print_verdicts(report: Report, as_json: bool, junit: Path | None, markdown: Path | None, **more: object) -> None:
+    """Print judgements, and write them for a CI server and a pull request where that is asked for."""
+    from bench.report import judgements, table
+    from bench.report import junit as junit_report
+    from bench.report import markdown as markdown_report
+
+    if as_json:
+        click.echo(judgements.to_json(report, **more))
+    else:
+        judgements.show(table.console(), report)
+    if junit is not None:
+        judgements.write(junit, junit_report.render(report))
+    if markdown is not None:
+        judgements.write(markdown, markdown_report.render(report).encode())
+
+
+def _print_run(plan: Plan, path: Path, rows: Sequence[Row], as_json: bool) -> None:
+    from bench import summary
+    from bench.report import data, table
+
     summaries = summary.summarize(rows)
     spreads = summary.spreads(summaries)
     if as_json:
         click.echo(data.results_json(plan, path, summaries, spreads))
     else:
         table.show_results(table.console(), plan, summaries, spreads)
-    return rows
+
+
+def _print_verdicts(
+    plan: Plan,
+    path: Path,
+    rows: Sequence[Row],
+    out: Path,
+    as_json: bool,
+    junit: Path | None,
+    markdown: Path | None,
+) -> int:
+    from bench import ab, judgement, sessions
+    from bench.report import judgements, noise
+
+    found = sessions.judge(plan, sessions.collect(plan, rows))
+    a, b = plan.arms
+    known = ab.noise_known(plan, out)
+    notes = [noise.words(one, run_id) for one, run_id in known]
+    if not known:
+        notes.append("no A/A test of this on this machine yet: vnbench aa says what it can tell apart")
+    notes.append(f"run {plan.run_id}, {path}")
+    report = judgements.Report(
+        f"A: {a.words}\nB: {b.words}",
+        found,
+        sessions.unfit(rows),
+        notes,
+        any("simulated" in row["validity"] for row in rows),
+    )
+    code = judgement.exit_code(found)
+    print_verdicts(report, as_json, junit, markdown, run_id=plan.run_id, path=str(path), exit_code=code)
+    return code
+
+
+def _print_noise(plan: Plan, path: Path, rows: Sequence[Row], as_json: bool) -> int:
+    from bench import errors, sessions
+    from bench.report import noise, table
+
+    collected = sessions.collect(plan, rows)
+    found = sessions.noise(plan, collected)
+    if as_json:
+        click.echo(noise.to_json(plan, path, found))
+    else:
+        noise.show(table.console(), plan, found, sessions.unfit(rows))
+    return errors.FAILED if any(one.obstacle for one in collected) else errors.OK

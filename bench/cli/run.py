@@ -7,21 +7,8 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import device_option, json_option, out_option
+from bench.cli.options import device_option, json_option, out_option, seconds, tags_of
 from bench.cli.result import print_result
-
-
-def _tags(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    for value in values:
-        if "=" not in value:
-            raise click.BadParameter(f"{value!r} is not of the form key=value")
-    return dict(value.split("=", 1) for value in values)
-
-
-def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    from bench.units import parse_duration
-
-    return None if value is None else parse_duration(value)
 
 
 def _rate(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
@@ -35,9 +22,9 @@ def _rate(context: click.Context, parameter: click.Parameter, value: float | Non
 @device_option
 @out_option
 @click.option("--replicates", type=click.IntRange(1), help="Fresh processes per workload; 3 give an interval.")
-@click.option("--budget", callback=_seconds, metavar="DURATION", help="Stop in time: 90s, 5m. Fewer replicates then.")
+@click.option("--budget", callback=seconds, metavar="DURATION", help="Stop in time: 90s, 5m. Fewer replicates then.")
 @click.option("--label", help="A name to find this run by.")
-@click.option("--tag", "tags", multiple=True, callback=_tags, metavar="K=V", help="A note to keep; may be repeated.")
+@click.option("--tag", "tags", multiple=True, callback=tags_of, metavar="K=V", help="A note to keep; may be repeated.")
 @click.option("--resume", metavar="RUN_ID", help="Measure what an interrupted run left out.")
 @click.option(
     "--telemetry-hz",
@@ -75,7 +62,7 @@ def run(
       vnbench run decode/llama-3.2-1b/b1/ctx512 --budget 60s
       vnbench run my-suite.toml --strict --json
     """
-    from bench import recovery, suite, summary
+    from bench import recovery, store, suite, summary
     from bench import run as runs
     from bench.device import select
     from bench.errors import UsageError
@@ -111,7 +98,5 @@ def run(
         for reason in dict.fromkeys(one.reason for one in plan.devices):
             progress.note(reason)
         path = runs.execute(plan, out, budget_s=budget, kept=kept, observer=progress)
-    rows = print_result(path, as_json=as_json)
-    if not as_json:
-        click.echo(f"results: {path}")
-    sys.exit(summary.exit_code(rows, strict=strict))
+    print_result(path, out, as_json=as_json)
+    sys.exit(summary.exit_code(store.read(path)[1], strict=strict))

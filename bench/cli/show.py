@@ -40,7 +40,7 @@ def show(what: str, out: Path, as_json: bool, telemetry: bool, picture: Path | N
         _show_telemetry(store.find_one(out, what), as_json, picture)
     else:
         for path in store.find(out, what):
-            print_result(path, as_json=as_json)
+            print_result(path, out, as_json=as_json)
 
 
 def _show_telemetry(path: Path, as_json: bool, picture: Path | None) -> None:
