@@ -194,9 +194,9 @@ class Duet:
     """How a session is taken: both arms are warmed up, then take turns in pairs of bursts, in an order drawn by lot."""
 
     pairs: int = 10
-    burst_s: float = 0.025
+    burst_s: float = 0.02
     burst_max_samples: int = 50
-    warmup_min_s: float = 0.1
+    warmup_min_s: float = 0.05
     warmup_min_samples: int = 3
 
     @property

@@ -1,0 +1,79 @@
+"""The recorded sessions as arrays, and what the machine did while they were taken."""
+
+from __future__ import annotations
+
+import functools
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from bench import sessions
+from tests.proof.record import FOLDER
+
+Condition = Literal["quiet", "contended"]
+
+# By the share of all CPUs' time that went to others while the session was taken: that of `unfit:foreign-load`, and
+# half a CPU of two. In between, a session is neither.
+QUIET_UP_TO, CONTENDED_FROM = 0.05, 0.25
+COLUMNS = (
+    "run_id", "started_at", "session", "arm", "elapsed_ns", "burst_samples", "value", "median_ns", "foreign_cpu_fraction",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Process:
+    """One arm's process: its samples in the order they were taken, in ns."""
+
+    elapsed_ns: tuple[int, ...]
+
+    @property
+    def median_ns(self) -> float:
+        return statistics.median(self.elapsed_ns)
+
+    @property
+    def mean_ns(self) -> float:
+        return statistics.fmean(self.elapsed_ns)
+
+    @property
+    def min_ns(self) -> float:
+        return min(self.elapsed_ns)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One recorded session: its log-ratio as `ab` sees it, and both processes as anything else would."""
+
+    log_ratio: float
+    a: Process
+    b: Process
+
+
+def load(slowdown: int, condition: Condition, folder: Path = FOLDER) -> list[Session]:
+    """The sessions of that truth and condition in the order they were taken."""
+    return [session for session, share in _all(slowdown, folder) if _condition(share) == condition]
+
+
+def _condition(foreign_cpu_fraction: float) -> Condition | None:
+    if foreign_cpu_fraction <= QUIET_UP_TO:
+        return "quiet"
+    return "contended" if foreign_cpu_fraction >= CONTENDED_FROM else None
+
+
+@functools.cache
+def _all(slowdown: int, folder: Path) -> Sequence[tuple[Session, float]]:
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.rglob(f"*proof-{slowdown}-*.parquet")):
+        rows += pq.read_table(path, columns=list(COLUMNS), partitioning=None).to_pylist()
+    pairs: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["started_at"]):
+        pairs.setdefault((row["run_id"], row["session"]), {})[row["arm"]] = row
+    return [(_session(pair), pair["A"]["foreign_cpu_fraction"]) for pair in pairs.values() if pair.keys() == {"A", "B"}]
+
+
+def _session(pair: dict[str, dict[str, Any]]) -> Session:
+    a, b = (Process(tuple(pair[arm]["elapsed_ns"])) for arm in ("A", "B"))
+    return Session(sessions.log_ratio(pair["A"], pair["B"]), a, b)
