@@ -48,7 +48,7 @@ COLUMNS: dict[str, Sequence[tuple[str, pa.DataType, str]]] = {
         ("backend", pa.string(), "library that performs it"),
         ("seed", pa.int64(), "seed of the inputs"),
         ("cache_state", pa.string(), "hot, cold or warm, where the workload distinguishes them"),
-        ("device", pa.string(), "cpu, cuda or fake"),
+        ("device", pa.string(), "cpu, cuda or fake; rank or node in results of SuperBench"),
         ("device_index", pa.int32(), "which of them"),
         ("device_uuid", pa.string(), "the GPU's UUID"),
         ("device_reason", pa.string(), "why this device was chosen"),

@@ -313,6 +313,18 @@ RULES = {
             "start a new run",
         ),
         Rule("cut-short", "cut short", "the budget ended sampling early", "give a larger --budget"),
+        Rule(
+            "unwatched",
+            "unwatched",
+            "another program measured it: its answers were not checked, nor its device watched",
+            "trust it as far as that program",
+        ),
+        Rule(
+            "no-samples",
+            "no samples",
+            "only figures of the samples were saved",
+            "save them with --benchmark-json or --benchmark-save-data",
+        ),
         Rule("simulated", "simulated", "the device is a script: the figure measures nothing", "measure a real device"),
     )
 }

@@ -45,7 +45,7 @@ def finish(
         if calibration is not None:
             row["calibration_before_ns"], row["calibration_after_ns"] = calibration
         _fill_state(row, series.get((row["device"], row["device_index"]), []), plan.telemetry_hz)
-        if row["value"] is not None:
+        if row["value"] is not None and row["kernel"] in registry.kernels():
             _fill_roofs(row, roofs)
         is_mixed = len(environments[row["device"], row["device_index"], row["arm"]]) > 1
         row["validity"] = _validity(row, is_mixed)

@@ -128,7 +128,7 @@ CASES: dict[str, tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]] 
         [{"fraction_of_roof": 1.02}, {"fraction_of_roof": 0.3}, {"fraction_of_roof": None}],
     ),
 }
-BY_HAND = {"no-steady-state", "mixed-environment", "cut-short", "simulated"}
+BY_HAND = {"no-steady-state", "mixed-environment", "cut-short", "unwatched", "no-samples", "simulated"}
 
 
 def raised(state: State) -> dict[str, str]:
