@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SUITE ?= quick
+HOGS ?= 0
 PYTEST_OPTIONS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: bench test test-gpu benchmarks clean
+.PHONY: bench test test-gpu benchmarks proof clean
 
 bench: $(VENV)/.installed
 	$(BIN)/vnbench run $(SUITE)
@@ -23,6 +24,11 @@ test-gpu: $(VENV)/.installed-test
 
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(PYTEST_OPTIONS)
+
+# Hours; it goes on where it stopped. HOGS=2 records what two busy processes beside it do.
+proof: $(VENV)/.installed-test
+	$(BIN)/python -m tests.proof.record --hogs $(HOGS)
+	$(BIN)/python -m tests.proof.report
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vnbench needs Python 3.11 or newer: make PYTHON=python3.12")'

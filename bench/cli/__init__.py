@@ -6,6 +6,7 @@ import click
 
 import bench
 from bench.cli.ab import aa, ab
+from bench.cli.import_ import import_
 from bench.cli.info import info
 from bench.cli.list import list_
 from bench.cli.run import run
@@ -20,15 +21,26 @@ def cli() -> None:
 
     \b
     vnbench run quick        measure this node, results in results/runs/
-    vnbench list             what can be measured here
     vnbench show RUN         the table of a run again, or its telemetry
+    vnbench list             what can be measured here
     vnbench info             devices, libraries, roofs, what is unfit
     vnbench watch            clocks, power and heat, live
 
-    Exit codes: 0 done, 2 usage, 3 a workload failed or was wrong, 4 machine
-    not fit (--strict), 7 output not writable, 130/143 interrupted.
+    \b
+    vnbench compare A B      nodes, labels or files: which is better?
+    vnbench ab WORKLOAD      two versions here, in turns: is B slower?
+    vnbench aa WORKLOAD      what this machine can tell apart
+    vnbench gate             a stored baseline: is anything slower now?
+    vnbench baseline         keep results under a name, for the gate
+    vnbench history WORKLOAD a figure over the commits
+    vnbench import FILE      results of pytest-benchmark or SuperBench
+    vnbench pack             many result files into few
+
+    Exit codes: 0 done, PASS, IMPROVED; 2 usage; 3 a workload failed or was
+    wrong; 4 machine not fit (--strict, gate); 5 REGRESSED; 6 no clear
+    answer, or nothing to compare; 7 output not writable; 130/143 interrupted.
     """
 
 
-for command in (run, ab, aa, list_, info, show, watch):
+for command in (run, ab, aa, import_, list_, info, show, watch):
     cli.add_command(command)
