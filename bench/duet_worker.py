@@ -6,10 +6,12 @@ the standard library and, where a workload needs them, the workload's own. The p
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import gc
 import json
 import os
+import random
 import signal
 import statistics
 import sys
@@ -65,8 +67,9 @@ def _bursts(job: Job, device: Device, link: WorkerLink) -> dict[str, Any]:
         bursts = warmed(case, device, job.plan.duet)
         elapsed_ns: list[int] = []
         spans_ns: list[tuple[int, int]] = []
-        for _ in range(job.plan.duet.pairs):
+        for pair in range(job.plan.duet.pairs):
             link.meet(0)
+            _move(job, pair)
             began_ns = time.monotonic_ns()
             elapsed_ns += bursts.burst()
             spans_ns.append((began_ns, time.monotonic_ns()))
@@ -90,6 +93,19 @@ def _bursts(job: Job, device: Device, link: WorkerLink) -> dict[str, Any]:
             "threads": device.threads,
             "window_ns": (spans_ns[0][0], spans_ns[-1][1]),
         }
+
+
+def _move(job: Job, pair: int) -> None:
+    """Go to the CPU that both arms begin this pair's bursts on, drawn by lot; the scheduler may move it on from there.
+
+    A process that sleeps between its bursts wakes up where it was, so each arm would keep a CPU of its own, and the CPUs
+    of a machine are not alike: on a virtual one, a neighbour on the other half of a core slows down one of them.
+    """
+    cpus = os.sched_getaffinity(0)
+    lot = random.Random(f"{job.plan.run_id}-{job.replicate}-{pair}")  # the same in both arms
+    with contextlib.suppress(OSError):  # it may have been taken away meanwhile
+        os.sched_setaffinity(0, {lot.choice(sorted(cpus))})
+        os.sched_setaffinity(0, cpus)
 
 
 if __name__ == "__main__":
