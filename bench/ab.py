@@ -54,10 +54,10 @@ def execute(
     """
     folder = store.begin(out, plan)
     try:
-        test = _Test(folder, budget_s, observer or Silent())
         try:
+            test = _Test(folder, budget_s, observer or Silent())
             test.compare_arms(vary)
-        except VnbenchError:
+        except BaseException:  # an impatient user's as well: there is nothing to recover
             folder.abandon()
             raise
         log = folder.logs / "telemetry.log"
@@ -81,14 +81,14 @@ def execute(
 
 def noise_known(plan: Plan, out: Path) -> list[tuple[sessions.Noise, str]]:
     """What the latest A/A tests on this node say of the test's workloads, each with the test's run id."""
-    wanted = {name for names in plan.workloads.values() for name in names}
-    found: dict[str, tuple[sessions.Noise, str]] = {}
+    wanted = {(name, device.label) for device in plan.devices for name in plan.workloads[device.kind]}
+    found: dict[tuple[str, str], tuple[sessions.Noise, str]] = {}
     for path in sorted((out / "runs" / plan.node).glob("*-aa-*.parquet"), reverse=True):
         with contextlib.suppress(VnbenchError):
             its_plan, rows = store.read(path)
             for one in sessions.noise(its_plan, sessions.collect(its_plan, rows)):
-                if one.workload in wanted:
-                    found.setdefault(one.workload, (one, its_plan.run_id))
+                if (one.workload, one.device) in wanted:
+                    found.setdefault((one.workload, one.device), (one, its_plan.run_id))
         if wanted <= found.keys():
             break
     return list(found.values())

@@ -25,6 +25,7 @@ from bench.launch.process import Place
 from bench.types import Arm
 
 _OLDEST_PYTHON = (3, 11)
+_ANSWER_S = 120.0  # what an interpreter may take to say what it is
 _PACKAGES = ("bench", "kernels")
 _SETUP = "python -m pip install --disable-pip-version-check --quiet ."
 _PROBE = "import json, sys; print(json.dumps([sys.executable, sys.version_info[:2]]))"
@@ -45,6 +46,9 @@ def parse(name: str, texts: Sequence[str]) -> Arm:
                 "Write python=PATH, rev=REVISION, workload=NAME or VARIABLE=VALUE",
             )
         values[key] = value
+    for key in ("python", "rev", "workload"):
+        if values.get(key) == "":
+            raise UsageError(f"arm {name}: {key}= names nothing", "Write what it is, or leave it out")
     python, revision, workload = (values.pop(key, None) for key in ("python", "rev", "workload"))
     if python and revision:
         raise UsageError(f"arm {name}: a revision has an interpreter of its own", "Leave out python= or rev=")
@@ -108,7 +112,7 @@ def place(arm: Arm, scratch: Path) -> Place:
 def versions(arm_place: Place) -> dict[str, str | None]:
     """The versions of Python and its libraries in an arm (`bench.libraries`)."""
     command = [*arm_place.command[:-1], "bench.libraries"]
-    ended = subprocess.run(command, env=arm_place.variables, capture_output=True, text=True, timeout=120, check=False)
+    ended = _asked(command, arm_place.variables)
     if ended.returncode != 0:
         raise UsageError(f"{shlex.join(command)} failed: {_last_line(ended)}", "Is it a Python that works?")
     found: dict[str, str | None] = json.loads(ended.stdout)
@@ -124,22 +128,44 @@ def _folder(arm: Arm) -> str | None:
 
 
 def _proven(arm: Arm) -> Arm:
-    ended = subprocess.run([str(arm.python), "-c", _PROBE], capture_output=True, text=True, timeout=120, check=False)
-    if ended.returncode != 0:
-        raise UsageError(f"arm {arm.name}: {arm.python} is no Python: {_last_line(ended)}", "Name an interpreter")
-    _, version = json.loads(ended.stdout)
+    ended = _asked([str(arm.python), "-c", _PROBE])
+    try:
+        _, version = json.loads(ended.stdout)
+    except (ValueError, TypeError):
+        raise UsageError(
+            f"arm {arm.name}: {arm.python} is no Python: {_last_line(ended)}", "Name an interpreter"
+        ) from None
     if tuple(version) < _OLDEST_PYTHON:
         shown = ".".join(map(str, version))
         raise UsageError(f"arm {arm.name}: {arm.python} is Python {shown}", "vnbench measures with 3.11 or newer")
     return arm
 
 
+def _asked(command: Sequence[str], variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """What an interpreter answers. One that cannot be started, or never answers, has failed and says so itself."""
+    try:
+        return subprocess.run(
+            command,
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWER_S,
+            check=False,
+        )
+    except OSError as error:
+        return subprocess.CompletedProcess(command, 126, "", error.strerror or str(error))
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 124, "", f"no answer within {_ANSWER_S:g} s")
+
+
 def _checked_out(arm: Arm, out: Path, setup: str | None, note: Callable[[str], None]) -> Arm:
-    commit = _git("rev-parse", "--verify", "--quiet", f"{arm.revision}^{{commit}}")
+    commit = _git("rev-parse", "--verify", f"{arm.revision}^{{commit}}")
     folder = (out / ".arms" / commit).resolve()
     tree, venv = folder / "tree", folder / "venv"
     with writing(folder), _locked(folder):
-        if not (tree / ".git").exists():
+        if _head_of(tree) != commit:
             note(f"arm {arm.name}: checking out {arm.revision} ({commit[:12]})")
             shutil.rmtree(tree, ignore_errors=True)
             _git("worktree", "prune")
@@ -183,6 +209,13 @@ def _git(*arguments: str) -> str:
             f"git {shlex.join(arguments)}: {_last_line(ended)}", "Name a revision of the repository in this folder"
         )
     return ended.stdout.strip()
+
+
+def _head_of(tree: Path) -> str | None:
+    """The commit that a work tree is at; None where there is none, or the repository that it was made from is gone."""
+    with contextlib.suppress(UsageError):
+        return _git("-C", str(tree), "rev-parse", "HEAD") if (tree / ".git").exists() else None
+    return None
 
 
 def _is_project(tree: Path) -> bool:

@@ -98,7 +98,7 @@ def _bursts(job: Job, device: Device, link: WorkerLink) -> dict[str, Any]:
 def _move(job: Job, pair: int) -> None:
     """Go to the CPU that both arms begin this pair's bursts on, drawn by lot; the scheduler may move it on from there.
 
-    A process that sleeps between its bursts wakes up where it was, so each arm would keep a CPU of its own, and the CPUs
+    A process that sleeps between its bursts wakes up where it was, so each arm would keep a CPU of its own; and those
     of a machine are not alike: on a virtual one, a neighbour on the other half of a core slows down one of them.
     """
     cpus = os.sched_getaffinity(0)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import fitness, sequential, stats
-from bench.judgement import Judgement
+from bench.judgement import Judgement, Verdict
 from bench.schema import Row
 from bench.sequential import Decision, Design
 from bench.stats import Interval
@@ -73,7 +73,7 @@ def log_ratio(a: Row, b: Row) -> float:
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.log(b_ns / a_ns)
-    return float(np.median(ratios)) + math.log(_work(a) / _work(b))
+        return float(np.median(ratios) + np.log(np.divide(_work(a), _work(b))))
 
 
 def settle(log_ratios: Mapping[str, Sequence[float]], trial: Trial) -> dict[str, tuple[Decision, float]]:
@@ -101,7 +101,7 @@ def judge(plan: Plan, found: Sequence[Sessions]) -> list[Judgement]:
     names = {_key(one): one for one in found}
     decisions = settle({key: one.log_ratios for key, one in names.items() if one.obstacle is None}, plan.trial)
     return [
-        _judgement(one, *decisions[key], plan.trial) if key in decisions else _not_measured(one)
+        _judgement(one, *decisions[key], plan.trial) if key in decisions else _not_measured(one, plan.trial)
         for key, one in names.items()
     ]
 
@@ -163,17 +163,26 @@ def _judgement(one: Sessions, decision: Decision, alpha: float, trial: Trial) ->
         decision.interval,
         decision.interval.n if decision.interval else len(one.log_ratios),
         trial.tolerance,
-        None if decision.p is None else min(1.0, decision.p * trial.alpha / alpha),
+        _adjusted(decision.p, alpha, trial),
         detectable(log_sd, trial.tolerance, Design(trial.looks, alpha)),
         log_sd,
     )
 
 
-def _not_measured(one: Sessions) -> Judgement:
+def _adjusted(p: float | None, alpha: float, trial: Trial) -> float | None:
+    """By Holm: within the test's alpha where the decision's was within its own, which rounding must not undo."""
+    if p is None:
+        return None
+    adjusted = min(1.0, p * (trial.alpha / alpha))
+    return min(adjusted, trial.alpha) if p <= alpha else adjusted
+
+
+def _not_measured(one: Sessions, trial: Trial) -> Judgement:
     row = one.obstacle
     assert row is not None
     reason = f"arm {row['arm']}: {row['status']}: {row['reason']}"
-    return Judgement(one.workload, one.device, "ERROR" if row["status"] in FAILURES else "INCOMPARABLE", reason)
+    verdict: Verdict = "ERROR" if row["status"] in FAILURES else "INCOMPARABLE"
+    return Judgement(one.workload, one.device, verdict, reason, tolerance=trial.tolerance)
 
 
 def _unlike(A: Row, B: Row) -> Row:

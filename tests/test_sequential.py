@@ -300,3 +300,38 @@ def test_false_alarms_and_power_of_whole_decisions() -> None:
     assert verdicts(0.0).count("REGRESSED") <= 2
     assert verdicts(0.0).count("PASS") >= 320
     assert verdicts(0.03).count("REGRESSED") >= 392
+
+
+# ---------------------------------------------------------------- trials out of recorded sessions
+
+
+def as_decided(logs: list[float], tolerance: float = 0.02) -> list[tuple[str, int]]:
+    """The verdict of each trial, and how many sessions it took."""
+    return [(decision.verdict, LOOKS[decision.look - 1]) for decision in sequential.trials(logs, tolerance, DESIGN)]
+
+
+def test_trials_follow_each_other_and_share_no_session() -> None:
+    worse, better = ([shift + value for value in STEADY] for shift in (0.05, -0.05))
+    assert as_decided(worse + STEADY + better) == [("REGRESSED", 5), ("PASS", 5), ("IMPROVED", 5)]
+    unclear = [0.2, -0.2] * 10
+    assert as_decided(unclear + worse) == [("INCONCLUSIVE", 20), ("REGRESSED", 5)]
+
+
+def test_a_trial_is_the_decision_on_its_sessions() -> None:
+    logs = np.random.default_rng(7).normal(0.01, 0.02, 200).tolist()
+    begin = 0
+    for decision in sequential.trials(logs, 0.01, DESIGN):
+        taken = LOOKS[decision.look - 1]
+        assert decision == decide(logs[begin : begin + taken], 0.01, DESIGN)
+        begin += taken
+    assert decide(logs[begin:], 0.01, DESIGN).verdict == "GO_ON"
+
+
+@pytest.mark.parametrize("count", range(5))
+def test_sessions_that_do_not_suffice_are_no_trial(count: int) -> None:
+    assert as_decided(STEADY[:count]) == []
+    assert as_decided([0.2, -0.2] * 10 + [0.2, -0.2] * 9) == [("INCONCLUSIVE", 20)]
+
+
+def test_a_session_that_is_no_number_ends_its_trial() -> None:
+    assert as_decided([math.nan, *STEADY[:4], *STEADY]) == [("INCONCLUSIVE", 5), ("PASS", 5)]

@@ -126,6 +126,34 @@ def test_defaults_written_out_and_other_orders_mean_the_canonical_name() -> None
     assert workload_name("matmul", parse_params("matmul", Multiply, loose)) == "matmul/fp32/8x8@backend=numpy,splits=2"
 
 
+@dataclass(frozen=True)
+class Copy:
+    size: int = axis(prefix="n")
+    path: str = axis(parse=str, rest=True)
+    times: int = option(1)
+
+
+PARTS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+
+
+@given(st.builds(Copy, size=st.integers(1, 99), path=PARTS, times=st.integers(0, 9)))
+def test_a_last_axis_may_take_the_rest_of_the_name(params: Copy) -> None:
+    name = workload_name("copy", params)
+    assert name.startswith(f"copy/n{params.size}/{params.path}")
+    assert parse_params("copy", Copy, name) == params
+
+
+@pytest.mark.parametrize("name", ["copy/n1", "copy", "copy/n1/@times=2", "copy/path/n1"])
+def test_the_axes_before_the_rest_and_the_rest_itself_are_asked_for(name: str) -> None:
+    with pytest.raises(UsageError):
+        parse_params("copy", Copy, name)
+
+
+def test_without_the_rest_a_surplus_axis_is_refused() -> None:
+    with pytest.raises(UsageError, match="has 3 of 2 axes"):
+        parse_params("matmul", Multiply, "matmul/fp32/8/8")
+
+
 def test_refusal_says_what_would_be_taken() -> None:
     with pytest.raises(UsageError, match=r"'b0' is no batch.*b<number>"):
         parse_params("decode", Decode, "decode/tiny/b0/ctx512")

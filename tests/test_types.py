@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from bench.types import (
     FAILURES,
+    Arm,
     Check,
     DeviceInfo,
+    Duet,
     Item,
     Job,
     Mark,
@@ -22,6 +24,7 @@ from bench.types import (
     Metric,
     Plan,
     Policy,
+    Trial,
     Work,
 )
 
@@ -142,3 +145,64 @@ def test_device_label(device: DeviceInfo, label: str) -> None:
 
 def test_failures_are_what_the_user_must_look_at() -> None:
     assert {"failed", "wrong", "timeout", "crashed", "oom"} == FAILURES
+
+
+# ---------------------------------------------------------------- A/B tests
+
+ARMS = (
+    Arm("A", revision="0123456789abcdef0123", python="/arms/0123/venv/bin/python", tree="/arms/0123/tree"),
+    Arm("B", python="/opt/python", variables={"OMP_NUM_THREADS": "1", "EMPTY": ""}, workload="matmul/fp32/64"),
+)
+AB_PLAN = dataclasses.replace(
+    PLAN, arms=ARMS, duet=Duet(pairs=3, burst_s=0.5), trial=Trial(looks=(3, 7), alpha=0.1, tolerance=0.02)
+)
+
+
+def test_a_plan_and_a_job_of_an_ab_test_survive_json() -> None:
+    assert Plan.from_json(through_json(AB_PLAN)) == AB_PLAN
+    job = dataclasses.replace(JOB, plan=AB_PLAN, arm=ARMS[1])
+    assert Job.from_json(through_json(job)) == job
+
+
+def test_a_plan_from_before_ab_tests_is_read_with_none() -> None:
+    value = through_json(PLAN)
+    for key in ("arms", "duet", "trial"):
+        del value[key]
+    assert Plan.from_json(value) == PLAN
+    assert Plan.from_json(value).arms == ()
+
+
+def test_what_a_later_version_adds_to_an_ab_test_is_passed_over() -> None:
+    value = through_json(AB_PLAN)
+    for part in (value["arms"][0], value["duet"], value["trial"]):
+        part["added later"] = 1
+    assert Plan.from_json(value) == AB_PLAN
+
+
+def test_every_rule_of_a_session_is_in_its_policy_id() -> None:
+    for field in dataclasses.fields(Duet):
+        other = dataclasses.replace(Duet(), **{field.name: getattr(Duet(), field.name) + 1})
+        assert other.policy_id != Duet().policy_id
+
+
+def test_sessions_are_another_policy_than_runs_and_their_looks_are_in_none() -> None:
+    assert AB_PLAN.policy_id == AB_PLAN.duet.policy_id != AB_PLAN.policy.policy_id
+    assert PLAN.policy_id == PLAN.policy.policy_id
+    assert dataclasses.replace(AB_PLAN, trial=Trial(looks=(9,))).policy_id == AB_PLAN.policy_id
+
+
+def test_the_warm_up_of_a_session_waits_for_no_steady_state() -> None:
+    warmup = Duet(warmup_min_s=0.3, warmup_min_samples=7).warmup
+    assert (warmup.warmup_rule, warmup.warmup_min_s, warmup.warmup_min_samples) == ("count", 0.3, 7)
+
+
+@pytest.mark.parametrize(
+    ("arm", "words"),
+    [
+        (Arm("A"), "as it is"),
+        (ARMS[0], "rev=0123456789ab"),
+        (ARMS[1], "python=/opt/python OMP_NUM_THREADS=1 EMPTY= workload=matmul/fp32/64"),
+    ],
+)
+def test_an_arm_is_told_from_the_other_by_what_was_asked_for(arm: Arm, words: str) -> None:
+    assert arm.words == words

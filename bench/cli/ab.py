@@ -79,12 +79,14 @@ def ab(
       vnbench ab --a workload=matmul/fp32/1024
                  --b workload=matmul/fp32/1024@backend=numpy
     """
+    import dataclasses
+
     from bench import arms
     from bench.errors import UsageError
     from bench.types import Trial
 
     pair = arms.parse("A", a), arms.parse("B", b)
-    if a == b or not (a or b):
+    if dataclasses.replace(pair[1], name="A") == pair[0]:
         raise UsageError("the arms are alike", "Say with --a and --b what they are, or use vnbench aa")
     looks = (sessions,) if sessions else Trial.looks
     trial = Trial(looks=looks, tolerance=tolerance)

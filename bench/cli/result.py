@@ -90,7 +90,7 @@ def _print_verdicts(
         found,
         sessions.unfit(rows),
         notes,
-        any("simulated" in row["validity"] for row in rows),
+        _is_simulated(rows),
     )
     code = judgement.exit_code(found)
     print_verdicts(report, as_json, junit, markdown, run_id=plan.run_id, path=str(path), exit_code=code)
@@ -98,13 +98,23 @@ def _print_verdicts(
 
 
 def _print_noise(plan: Plan, path: Path, rows: Sequence[Row], as_json: bool) -> int:
-    from bench import errors, sessions
-    from bench.report import noise, table
+    from bench import judgement, sessions
+    from bench.report import judgements, noise, table
 
     collected = sessions.collect(plan, rows)
     found = sessions.noise(plan, collected)
+    report = judgements.Report(
+        f"A/A test {plan.run_id}  node {plan.node}: both arms are alike",
+        sessions.judge(plan, [one for one in collected if one.obstacle]),
+        sessions.unfit(rows),
+        is_simulated=_is_simulated(rows),
+    )
     if as_json:
-        click.echo(noise.to_json(plan, path, found))
+        click.echo(noise.to_json(plan, path, found, report))
     else:
-        noise.show(table.console(), plan, found, sessions.unfit(rows))
-    return errors.FAILED if any(one.obstacle for one in collected) else errors.OK
+        noise.show(table.console(), plan, found, report)
+    return judgement.exit_code(report.judgements)
+
+
+def _is_simulated(rows: Sequence[Row]) -> bool:
+    return any("simulated" in (row["validity"] or ()) for row in rows)

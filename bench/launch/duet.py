@@ -37,7 +37,7 @@ def play(
             if _take_turns(workers, lot, hear, on_poll):
                 for worker in workers:
                     worker.go()  # both check their answers again
-                _wait(workers, lambda worker: worker.ended, hear, on_poll)
+                _wait(workers, lambda: all(worker.ended for worker in workers), hear, on_poll)
         return [worker.outcome for worker in workers]
     finally:
         for worker in workers:
@@ -48,20 +48,23 @@ def play(
 def _take_turns(
     workers: Sequence[WorkerProcess], lot: Random, hear: Callable[[], None], on_poll: Callable[[], None]
 ) -> bool:
-    """Let both warm up, then measure their pairs of bursts. False where one of them failed."""
-    _wait(workers, _is_heard, hear, on_poll)
+    """Let both warm up, then measure their pairs of bursts. False as soon as one of them is over."""
+
+    def are_ready() -> bool:
+        _wait(workers, lambda: any(map(_is_over, workers)) or all(each.ready for each in workers), hear, on_poll)
+        return not any(map(_is_over, workers))
+
     for _ in range(1 + workers[0].job.plan.duet.pairs):
         for worker in lot.sample(workers, len(workers)):
-            if not all(each.ready for each in workers):
+            if not are_ready():
                 return False
             worker.go()
-            _wait([worker], _is_heard, hear, on_poll)
-    return all(worker.ready for worker in workers)
+    return are_ready()
 
 
-def _is_heard(worker: WorkerProcess) -> bool:
-    """It waits for its turn, or there is nothing more to wait for."""
-    return worker.ready or worker.outcome.finished > 0 or worker.ended
+def _is_over(worker: WorkerProcess) -> bool:
+    """It failed or died; it may have been ready before."""
+    return worker.outcome.finished > 0 or worker.ended
 
 
 @contextlib.contextmanager
@@ -84,11 +87,11 @@ def _listening(workers: Sequence[WorkerProcess]) -> Iterator[Callable[[], None]]
 
 def _wait(
     workers: Sequence[WorkerProcess],
-    condition: Callable[[WorkerProcess], bool],
+    condition: Callable[[], bool],
     hear: Callable[[], None],
     on_poll: Callable[[], None],
 ) -> None:
-    while not all(condition(worker) for worker in workers):
+    while not condition():
         on_poll()
         hear()
         for worker in workers:

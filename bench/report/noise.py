@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.report.judgements import Report, asides
+from bench.report.judgements import SIMULATED, Report, asides, reasons
 from bench.sessions import Noise
 from bench.types import Plan
 
@@ -20,9 +20,11 @@ _LEGEND = (
 )
 
 
-def show(out: Console, plan: Plan, found: Sequence[Noise], unfit: Mapping[str, Sequence[str]]) -> None:
-    """A line per workload, and what makes the machine unfit."""
-    out.print(f"A/A test {plan.run_id}  node {plan.node}: both arms are alike", style="bold")
+def show(out: Console, plan: Plan, found: Sequence[Noise], report: Report) -> None:
+    """A line per workload; what could not be measured, and what makes the machine unfit, as the report has it."""
+    out.print(report.title, style="bold")
+    if report.is_simulated:
+        out.print(SIMULATED, style="bold red")
     table = Table(box=None, pad_edge=False, padding=(0, 1), width=out.width)
     table.add_column("workload", overflow="fold", ratio=1)
     for name in ("sessions", "noise", "finds", "trials", "alarms", "95 % CI"):
@@ -39,12 +41,12 @@ def show(out: Console, plan: Plan, found: Sequence[Noise], unfit: Mapping[str, S
             share,
         )
     out.print(table)
-    for line in asides(Report("", (), unfit)):
-        out.print(line, style="dim")
+    for line in (*reasons(report.judgements), *asides(report)):
+        out.print(line)
     out.print(f"{_LEGEND}; tolerance {plan.trial.tolerance * 100:g} %", style="dim")
 
 
-def to_json(plan: Plan, path: Path, found: Sequence[Noise]) -> str:
+def to_json(plan: Plan, path: Path, found: Sequence[Noise], report: Report) -> str:
     """One line of JSON."""
     return json.dumps(
         {
@@ -52,7 +54,10 @@ def to_json(plan: Plan, path: Path, found: Sequence[Noise]) -> str:
             "path": str(path),
             "node": plan.node,
             "tolerance": plan.trial.tolerance,
+            "simulated": report.is_simulated,
+            "unfit": report.unfit,
             "noise": [dataclasses.asdict(one) for one in found],
+            "judgements": [dataclasses.asdict(one) for one in report.judgements],
         }
     )
 
