@@ -50,6 +50,9 @@ def parse(name: str, texts: Sequence[str]) -> Arm:
         if values.get(key) == "":
             raise UsageError(f"arm {name}: {key}= names nothing", "Write what it is, or leave it out")
     python, revision, workload = (values.pop(key, None) for key in ("python", "rev", "workload"))
+    for key in values:
+        if key.islower():  # a variable's name is in capitals; this is a slip of the pen
+            raise UsageError(f"arm {name}: no key {key!r}", "There are python, rev, workload and VARIABLES")
     if python and revision:
         raise UsageError(f"arm {name}: a revision has an interpreter of its own", "Leave out python= or rev=")
     return Arm(name, python, values, workload and workload_name(workload), revision)

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-MIN_OBSERVATIONS = 3
-_LARGEST_LOG = 700.0  # the exponential of more is no float
+from bench import estimates
+from bench.estimates import LARGEST_LOG, Tests
+
+MIN_OBSERVATIONS = estimates.MIN_OBSERVATIONS
 
 
 @dataclass(frozen=True)
@@ -293,35 +295,21 @@ def far_out_limit(values: Sequence[float]) -> float:
 
 def _contrast(groups: Sequence[tuple[float, Sequence[float]]], limit: float, confidence: float) -> RatioTest | None:
     """Student's t, or with several groups Welch's, on the weighted sum of the groups' means of logarithms."""
-    from scipy.special import stdtr, stdtrit
+    import numpy as np
 
-    if not (0 < limit < math.inf and 0 < confidence < 1):
-        raise ValueError("needs a positive limit, and a confidence between 0 and 1")
-    n = min(len(logs) for _, logs in groups)
-    if n < MIN_OBSERVATIONS or not all(map(_are_usable, (logs for _, logs in groups))):
+    sides = [list(logs) or [math.nan] for _, logs in groups]
+    parts = estimates.of_groups(np.concatenate(sides), np.cumsum([0, *map(len, sides[:-1])]))
+    whole = estimates.total(parts.scaled(np.array([weight for weight, _ in groups])))
+    tests = estimates.t_tests(whole, limit, confidence)
+    return ratio_test_at(tests, 0, confidence)
+
+
+def ratio_test_at(tests: Tests, index: int, confidence: float) -> RatioTest | None:
+    """One of many tests; None where there is no answer."""
+    if tests.ratio[index] != tests.ratio[index]:
         return None
-    centre, parts = 0.0, []
-    for weight, logs in groups:
-        shifted = [log - logs[0] for log in logs]  # so that equal values have no spread, whatever rounding does
-        mean = statistics.fmean(shifted)
-        centre += weight * (logs[0] + mean)
-        spread = math.fsum([(value - mean) ** 2 for value in shifted]) / (len(logs) - 1)
-        parts.append((weight**2 * spread / len(logs), len(logs) - 1))
-    variance = math.fsum(part for part, _ in parts)
-    distance = centre - math.log(limit)
-    if variance == 0:
-        return RatioTest(_exp(centre), Interval(_exp(centre), _exp(centre), n, confidence), *_certain(distance))
-    degrees = 1 / math.fsum((part / variance) ** 2 / freedom for part, freedom in parts)
-    error = math.sqrt(variance)
-    half = float(stdtrit(degrees, (1 + confidence) / 2)) * error
-    interval = Interval(_exp(centre - half), _exp(centre + half), n, confidence)
-    p_above, p_below = (float(stdtr(degrees, sign * distance / error)) for sign in (-1, 1))
-    return RatioTest(_exp(centre), interval, p_above, p_below)
-
-
-def _certain(distance: float) -> tuple[float, float]:
-    """The p-values of observations without spread."""
-    return (0.0 if distance > 0 else 1.0), (0.0 if distance < 0 else 1.0)
+    interval = Interval(float(tests.low[index]), float(tests.high[index]), int(tests.n[index]), confidence)
+    return RatioTest(float(tests.ratio[index]), interval, float(tests.p_above[index]), float(tests.p_below[index]))
 
 
 def _logs(values: Sequence[float]) -> list[float] | None:
@@ -332,14 +320,10 @@ def _logs(values: Sequence[float]) -> list[float] | None:
     return logs if all(map(math.isfinite, logs)) else None
 
 
-def _are_usable(logs: Sequence[float]) -> bool:
-    return all(map(math.isfinite, logs)) and max(map(abs, logs)) < _LARGEST_LOG
-
-
 def _geometric_mean_or_nan(values: Sequence[float]) -> float:
     logs = _logs(values)
     return math.exp(statistics.fmean(logs)) if logs else math.nan
 
 
 def _exp(log: float) -> float:
-    return math.exp(log) if log < _LARGEST_LOG else math.inf
+    return math.exp(log) if log < LARGEST_LOG else math.inf

@@ -32,7 +32,7 @@ from bench.telemetry.sampler import read_back
 from bench.types import Plan
 
 # Folders whose Parquet files are no results.
-_NO_RESULTS = frozenset({".incomplete", ".arms", "telemetry"})
+_NO_RESULTS = frozenset({".incomplete", ".arms", "baselines", "telemetry"})
 
 
 @dataclasses.dataclass(frozen=True)

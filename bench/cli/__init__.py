@@ -6,9 +6,14 @@ import click
 
 import bench
 from bench.cli.ab import aa, ab
+from bench.cli.baseline import baseline
+from bench.cli.compare import compare
+from bench.cli.gate import gate
+from bench.cli.history import history
 from bench.cli.import_ import import_
 from bench.cli.info import info
 from bench.cli.list import list_
+from bench.cli.pack import pack
 from bench.cli.run import run
 from bench.cli.show import show
 from bench.cli.watch import watch
@@ -42,5 +47,5 @@ def cli() -> None:
     """
 
 
-for command in (run, ab, aa, import_, list_, info, show, watch):
+for command in (run, show, list_, info, watch, compare, ab, aa, gate, baseline, history, import_, pack):
     cli.add_command(command)

@@ -20,8 +20,9 @@ Condition = Literal["quiet", "contended"]
 # half a CPU of two. In between, a session is neither.
 QUIET_UP_TO, CONTENDED_FROM = 0.05, 0.25
 COLUMNS = (
-    "run_id", "started_at", "session", "arm", "elapsed_ns", "burst_samples", "value", "median_ns", "foreign_cpu_fraction",
-)  # fmt: skip
+    *("run_id", "started_at", "session", "arm", "elapsed_ns", "burst_samples", "value", "median_ns"),
+    "foreign_cpu_fraction",
+)
 
 
 @dataclass(frozen=True)

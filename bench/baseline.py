@@ -1,0 +1,277 @@
+"""Baselines: results kept under a name, for gates to compare with; and the plan that measures the same again.
+
+    <results>/baselines/<name>/*.parquet    copies, so that a baseline outlives the runs it was made of
+
+A baseline appears whole or not at all. Whoever changes the folder holds its lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from bench import errors, packed, registry, schema, side, store
+from bench.errors import UnknownWorkload, UnreadableResult, UsageError
+from bench.files import DAMAGE, writing
+from bench.fitness import is_unfit
+from bench.plan import make_plan
+from bench.side import Key, Side
+from bench.suite import Suite
+from bench.types import DeviceInfo, Plan
+
+FOLDER = "baselines"
+FEWEST_REPLICATES, MOST_REPLICATES = 5, 10  # of a new measurement, unless the user says another number
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NEW, _OLD = ".new-", ".old-"  # names that no baseline can have
+
+
+def check_name(name: str) -> str:
+    """The name, if a baseline can have it.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(".parquet"):
+        raise UsageError(
+            f"{name!r} is no name for a baseline", "Use up to 64 letters, digits, dots, dashes and underscores"
+        )
+    return name
+
+
+def keep(out: Path, name: str, paths: Sequence[Path], *, replace: bool = False) -> Side:
+    """Copy result files into the baseline of that name, and say what is in them.
+
+    Raises:
+        UsageError: the name is taken and ``replace`` is not given, or no row is ok.
+        UnreadableResult: one is no result.
+        OutputNotWritable: the results folder cannot be written.
+    """
+    target = _folder(out) / check_name(name)
+    files = list(dict.fromkeys(path.resolve() for path in paths))
+    content = side.load(files)
+    if not any(cell.processes for cell in content.cells.values()):
+        raise UsageError("none of these results has a figure: they cannot be a baseline", "Name others")
+    with _locked(out), writing(target):
+        if target.exists() and not replace:
+            raise UsageError(f"there is a baseline {name!r} already", "Use --replace to put this in its place")
+        new, old = (target.with_name(f"{prefix}{name}") for prefix in (_NEW, _OLD))
+        shutil.rmtree(new, ignore_errors=True)
+        try:
+            _copy(files, new)
+            if target.exists():
+                target.rename(old)
+            new.rename(target)  # between the two, the old one is found by `_mend`
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return content
+
+
+def names(out: Path) -> list[str]:
+    """The baselines of a results folder."""
+    _mend(out)
+    return sorted(path.name for path in _folder(out).glob("*") if path.is_dir() and _NAME.fullmatch(path.name))
+
+
+def files(out: Path, name: str) -> list[Path]:
+    """The files of a baseline.
+
+    Raises:
+        UsageError: there is no such baseline.
+    """
+    _mend(out)
+    found = sorted((_folder(out) / check_name(name)).glob("*.parquet"))
+    if not found:
+        raise UsageError(f"no baseline {name!r} in {_folder(out)}", _hint(out, name))
+    return found
+
+
+def find(out: Path, text: str) -> list[Path]:
+    """The result files behind a baseline's name or, where there is none of that name, behind a path or a run's id.
+
+    Raises:
+        UsageError, UnreadableResult: there is nothing of that name.
+    """
+    if text in names(out):
+        return files(out, text)
+    try:
+        return store.find(out, text)
+    except UnreadableResult:
+        raise UsageError(f"no baseline {text!r} in {_folder(out)}, and no result there", _hint(out, text)) from None
+
+
+def remove(out: Path, name: str) -> None:
+    """Take a baseline away.
+
+    Raises:
+        UsageError: there is none of that name.
+        OutputNotWritable: it cannot be taken away.
+    """
+    target = files(out, name)[0].parent
+    doomed = target.with_name(f"{_NEW}{name}")  # what is left of such a folder counts as nothing
+    with _locked(out), writing(target):
+        shutil.rmtree(doomed, ignore_errors=True)
+        target.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def newest(out: Path) -> Path:
+    """The result of the newest run.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = [*(out / "runs").rglob("*.parquet")]
+    if not found:
+        raise UsageError(f"no run in {out}", "Measure first: vnbench run")
+    return max(found, key=lambda path: path.name)  # names begin with the start, in UTC
+
+
+def warnings(content: Side) -> list[str]:
+    """What will keep gates from a clear answer."""
+    cells = content.cells.items()
+    few = [key for key, cell in cells if 0 < cell.processes < FEWEST_REPLICATES]
+    failed = [key for key, cell in cells if cell.has_failed]
+    flags = sorted({flag for _, cell in cells for flag in cell.flags if is_unfit(flag)})
+    found = []
+    if few:
+        found.append(f"{_named(few)}: fewer than {FEWEST_REPLICATES} processes, so no gate will find a regression")
+    if failed:
+        found.append(f"{_named(failed)}: failed, so no gate will judge it")
+    if flags:
+        found.append(f"the machine was not fit ({', '.join(flags)}): every gate will exit with {errors.UNFIT}")
+    return found
+
+
+def _named(keys: Sequence[Key]) -> str:
+    workload, device = min(keys)
+    return f"{workload} on {device}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+
+
+# ---------------------------------------------------------------- measured again
+
+
+def plans(paths: Sequence[Path]) -> list[Plan]:
+    """The plans of result files, the newest last.
+
+    Raises:
+        UnreadableResult: a file is none of ours.
+    """
+    found: list[Plan] = []
+    for path in paths:
+        try:
+            metadata = pq.read_schema(path).metadata or {}
+            if schema.version_of(metadata) is None and not packed.is_packed(metadata):
+                raise UnreadableResult(f"{path}: a Parquet file, but no result of vnbench")
+            found += packed.plans(metadata)
+        except DAMAGE as error:
+            raise UnreadableResult(f"{path}: not a readable Parquet file ({error})") from None
+    return sorted(found, key=lambda plan: plan.started_at)
+
+
+def selector(plan: Plan) -> str:
+    """The ``--device`` that finds devices of the same kinds."""
+    kinds = {device.kind for device in plan.devices}
+    if "fake" in kinds:
+        return f"fake:{plan.devices[0].scenario or 'steady'}"
+    return "all" if len(kinds) > 1 else kinds.pop()
+
+
+def plan_again(
+    baseline: Side, plan: Plan, devices: Sequence[DeviceInfo], *, replicates: int | None, only: Collection[Key] = ()
+) -> tuple[Plan, list[str]]:
+    """What measures a baseline's workloads again under its plan's policy, or ``only`` some of them.
+
+    Devices that the baseline does not know are left out. The second part names the workloads that this version of
+    vnbench does not know: they are missing, and the gate says so.
+
+    Raises:
+        UsageError: nothing is left to measure.
+    """
+    keys = only or baseline.cells.keys()
+    labels = {device for _, device in keys}
+    chosen = [device for device in devices if device.label in labels]
+    unknown = sorted({name for name, _ in keys if not _is_known(name)})
+    by_kind: dict[str, tuple[str, ...]] = {}
+    for device in chosen:
+        names_here = sorted(name for name, label in keys if label == device.label and name not in unknown)
+        kind = "cpu" if device.kind == "fake" else device.kind  # a fake device plays a CPU
+        by_kind[kind] = tuple(dict.fromkeys((*by_kind.get(kind, ()), *names_here)))
+    if not any(by_kind.values()):
+        have = ", ".join(sorted(labels))
+        raise UsageError(f"nothing of the baseline can be measured here: it is of {have}", "Choose another --device")
+    suite = Suite("gate-again" if only else "gate", by_kind=by_kind, policy=plan.policy, timeout_s=plan.timeout_s)
+    count = replicates or min(max(plan.replicates, FEWEST_REPLICATES), MOST_REPLICATES)
+    return make_plan(suite, chosen, replicates=count, telemetry_hz=plan.telemetry_hz), unknown
+
+
+def _is_known(workload: str) -> bool:
+    try:
+        registry.resolve(workload)
+    except (UnknownWorkload, UsageError):
+        return False
+    return True
+
+
+# ---------------------------------------------------------------- the folder
+
+
+def _folder(out: Path) -> Path:
+    return out / FOLDER
+
+
+def _hint(out: Path, name: str) -> str:
+    there = names(out)
+    listed = f"There are: {', '.join(there)}" if there else "There are none yet"
+    return f"{listed}; make one with: vnbench baseline set {name if _NAME.fullmatch(name) else 'NAME'} RUN"
+
+
+def _copy(files: Sequence[Path], folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number, file in enumerate(files):
+        copy = folder / file.name
+        if copy.exists():  # of another folder
+            copy = folder / f"{file.stem}-{number}{file.suffix}"
+        shutil.copyfile(file, copy)
+        _sync(copy)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _mend(out: Path) -> None:
+    """Put back a baseline whose replacement was killed between taking the old one away and bringing the new one."""
+    for old in _folder(out).glob(f"{_OLD}*"):
+        target = old.with_name(old.name.removeprefix(_OLD))
+        with contextlib.suppress(OSError), _locked(out):
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            elif old.exists():
+                old.rename(target)
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    with writing(_folder(out)):
+        _folder(out).mkdir(parents=True, exist_ok=True)
+        lock_fd = os.open(_folder(out) / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock_fd)

@@ -1,0 +1,205 @@
+"""From the rows of several sides to their ``Comparison``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast, overload
+
+import numpy as np
+import pyarrow as pa
+
+from bench import contrast as contrasts
+from bench import estimates, stats, suite_contrast, surroundings
+from bench.compare import Cell, Comparison, Side
+from bench.contrast import VERDICTS, Contrast
+from bench.errors import UsageError
+from bench.observations import Observations, coded, distinct, observe
+from bench.selection import Gathered
+
+if TYPE_CHECKING:
+    from bench.estimates import Array
+
+
+@dataclass(frozen=True)
+class Cells(Sequence[Cell]):
+    """The cells of a comparison, made one by one when they are asked for."""
+
+    observed: Observations
+    contrast: Contrast
+    names: tuple[str, ...]
+    reference: int
+    confidence: float
+
+    def __len__(self) -> int:
+        return len(self.contrast.verdicts)
+
+    @overload
+    def __getitem__(self, index: int) -> Cell: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Cell]: ...
+    def __getitem__(self, index: int | slice) -> Cell | Sequence[Cell]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        cell, side = divmod(range(len(self))[index], len(self.names))
+        return _cell(self, side, cell)
+
+    def __iter__(self) -> Iterator[Cell]:
+        return (self[i] for i in range(len(self)))
+
+
+def compare_selected(
+    gathered: Gathered, reference: str | None = None, *, tolerance: float = 0.0, is_open: bool = False
+) -> Comparison:
+    """Compare what was selected with the side of that name, or that was given so; the first if none is named.
+
+    Raises:
+        UsageError: no side is called so.
+    """
+    place = 0
+    if reference is not None:
+        # What the user typed goes before the names that were found for it.
+        places = [i for which in (1, 0) for i, side in enumerate(gathered.sides) if side[which] == reference]
+        if not places:
+            names = ", ".join(name for name, _ in gathered.sides[:10])
+            raise UsageError(f"no side is called {reference!r}", f"The sides are {names}")
+        place = places[0]
+    return compare(gathered, reference=place, tolerance=tolerance, is_open=is_open)
+
+
+def compare(
+    gathered: Gathered, *, reference: int = 0, tolerance: float = 0.0, confidence: float = 0.95, is_open: bool = False
+) -> Comparison:
+    """Compare all sides with the one at ``reference``."""
+    table, side, sides = gathered.table, gathered.side, gathered.sides
+    notes: tuple[str, ...] = ()
+    arms = coded(table, "arm")
+    is_side = arms.codes == len(arms.texts) - 1
+    if not is_side.all():
+        notes += (f"{int((~is_side).sum())} measurements of A/B sessions are left out: their arms are no sides",)
+        table, side = table.filter(pa.array(is_side)), side[is_side]
+    observed = observe(table, side, len(sides))
+    if observed.unusable:
+        notes += (f"{observed.unusable} measurements are ok but have no positive finite value: left out",)
+    contrast = contrasts.contrast(observed, reference, tolerance, confidence, is_open)
+    names = tuple(name for name, _ in sides)
+    differences, more = surroundings.differences(gathered.machines, gathered.machine_side, len(sides))
+    return Comparison(
+        sides=_sides(gathered),
+        reference=names[reference],
+        tolerance=tolerance,
+        confidence=confidence,
+        cells=Cells(observed, contrast, names, reference, confidence),
+        suite_ratios=suite_contrast.suite_ratios(observed, contrast, names, reference, confidence),
+        differences=differences,
+        refusals=contrasts.refusals(observed, contrast, names, reference),
+        is_open=is_open,
+        notes=(*notes, *more),
+        outcomes=frozenset(VERDICTS[i] for i in np.unique(contrast.verdicts).tolist()),
+        is_simulated=bool(observed.flags.get("simulated", np.zeros(1)).any()),
+    )
+
+
+def _sides(gathered: Gathered) -> tuple[Side, ...]:
+    columns = ("node", "device_name", "label", "suite", "run_id")
+    count = len(gathered.sides)
+    texts = {name: distinct(gathered.machine_side, coded(gathered.machines, name), count) for name in columns}
+    rows = np.bincount(gathered.side, minlength=count)
+    return tuple(
+        Side(
+            name=name,
+            text=text,
+            nodes=texts["node"][i],
+            devices=texts["device_name"][i] or ("unknown model",),
+            labels=texts["label"][i],
+            suites=texts["suite"][i],
+            runs=len(texts["run_id"][i]),
+            rows=int(rows[i]),
+        )
+        for i, (name, text) in enumerate(gathered.sides)
+    )
+
+
+# ---------------------------------------------------------------- one cell
+
+
+def _cell(all_: Cells, side: int, cell: int) -> Cell:
+    observed, contrast = all_.observed, all_.contrast
+    group = side * len(observed.cells) + cell
+    row = int(observed.first[group])
+    has_value = bool(observed.nodes[group])
+    test = stats.ratio_test_at(contrast.tests, group, all_.confidence)
+    own = stats.ratio_test_at(contrast.interval, group, all_.confidence)
+    mean = float(observed.by_node.mean[group])
+    level: Literal["node", "replicate"] = "node" if contrast.levels[group] else "replicate"
+    workload, device = observed.cells[cell]
+
+    def known(column: str) -> object:
+        return observed.at(column, row) if row >= 0 else None
+
+    return Cell(
+        workload=workload,
+        device=device,
+        side=all_.names[side],
+        verdict=VERDICTS[int(contrast.verdicts[group])],
+        note=_note(all_, side, cell),
+        value=math.exp(mean) if has_value and abs(mean) < estimates.LARGEST_LOG else None,
+        interval=None if own is None else own.interval,
+        unit=cast("str | None", known("unit")) if has_value else None,
+        better=cast("str | None", known("better")) or "higher",
+        nodes=int(observed.nodes[group]),
+        replicates=int(observed.replicate_count[group]),
+        level=None if test is None else level,
+        ratio=test,
+        ratio_of_values=_or_none(contrast.point[group]),
+        p=_or_none(contrast.p[group]),
+        is_open=bool(contrast.is_open[group]),
+        fraction_of_roof=_or_none(observed.fraction_of_roof[group]),
+        flops=cast("int | None", known("flops")),
+        bytes_moved=cast("int | None", known("bytes_moved")),
+        items=cast("int | None", known("items")),
+        item_unit=cast("str | None", known("item_unit")),
+        power_w=_or_none(observed.power_w[group]),
+        statuses=_counted(observed.statuses, group),
+        validity=_counted(observed.flags, group),
+    )
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _counted(counts: Mapping[str, Array], group: int) -> tuple[tuple[str, int], ...]:
+    found = [(name, int(each[group])) for name, each in counts.items() if each[group]]
+    return tuple(sorted(found, key=lambda one: (-one[1], one[0])))
+
+
+def _note(all_: Cells, side: int, cell: int) -> str:
+    """Why the verdict is not a plain one."""
+    observed, contrast = all_.observed, all_.contrast
+    group = side * len(observed.cells) + cell
+    verdict = VERDICTS[int(contrast.verdicts[group])]
+    if verdict in ("failed", "unsupported"):
+        counts = ", ".join(f"{name} {count}" for name, count in _counted(observed.statuses, group))
+        return f"{counts}{_reason(observed, group)}"
+    if verdict == "missing":
+        if observed.nodes[group]:
+            return "the reference has no sound measurement of it"
+        return "no measurement" if observed.first[group] < 0 else f"no value{_reason(observed, group)}"
+    if verdict == "incomparable":
+        keys = contrast.unlike.get(group, ("unit",))
+        return f"{' and '.join(keys)} differ from the reference's"
+    marks = ["compared all the same (--open): not alike"] if contrast.is_open[group] else []
+    if verdict == "undecided":
+        if np.isnan(contrast.p_alone[group]):
+            marks.append("too few replicates for an interval: 3 fresh processes, or 3 nodes, on each side give one")
+        elif contrast.p_alone[group] < 1 - all_.confidence:
+            marks.append("clear by itself, not among so many workloads (Holm)")
+    return "; ".join(marks)
+
+
+def _reason(observed: Observations, group: int) -> str:
+    """The words of the first row of a group that has some."""
+    row = int(observed.told[group])
+    return f": {observed.at('reason', row)}" if row >= 0 else ""

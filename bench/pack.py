@@ -1,0 +1,309 @@
+"""Many run files into few: every column and every row, in files of some two million rows.
+
+The runs are ordered by node and each run's rows stay together, so a reader that wants a node or a run reads a few row
+groups. Texts are stored once per row group. Memory is bounded by one row group, whatever the number of runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from bench import dataset, packed, schema, store
+from bench.errors import UnreadableResult, UsageError
+from bench.files import DAMAGE, writing
+from bench.spec import content_id
+from bench.types import Plan
+
+ROWS_PER_FILE = 2_000_000
+ROWS_PER_GROUP = 100_000
+BYTES_PER_GROUP = 256 * 2**20  # in memory
+# All environments of a row group fit: beyond the limit each row would repeat its own.
+_DICTIONARY_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What packing did."""
+
+    files: tuple[Path, ...]
+    runs: int
+    rows: int
+    bytes_before: int
+    bytes_after: int
+    removed: tuple[Path, ...]  # originals
+
+
+class Writer:
+    """Takes runs one by one and writes packed files; each appears whole, when it is full or the writer is left."""
+
+    def __init__(self, folder: Path, kinds: pa.Schema = schema.SCHEMA, rows_per_file: int = ROWS_PER_FILE) -> None:
+        self.folder = folder
+        self.files: list[Path] = []
+        self._kinds = kinds
+        self._rows_per_file = rows_per_file
+        self._file: _File | None = None
+
+    def __enter__(self) -> Writer:
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def add(self, plan: Plan, table: pa.Table) -> None:
+        """Add the rows of one run.
+
+        Raises:
+            OutputNotWritable: the disk is full or read-only.
+        """
+        if self._file is not None and sum(self._file.rows) + table.num_rows > self._rows_per_file:
+            self._finish()
+        with writing(self.folder):
+            if self._file is None:
+                self._file = _File(self.folder / f".packing-{os.getpid()}.tmp", self._kinds)
+            self._file.add(plan, table)
+
+    def _finish(self) -> None:
+        if self._file is not None:
+            with writing(self.folder):
+                self.files.append(self._file.finish())
+            self._file = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            if self._file is not None:
+                self._file.abandon()
+
+
+@dataclass
+class _File:
+    """One packed file while it is written, under a temporary name."""
+
+    temporary: Path
+    kinds: pa.Schema
+    plans: list[Plan] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    waiting: list[pa.Table] = field(default_factory=list)  # for their row group to be full
+    waiting_rows: int = 0
+    waiting_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.writer = pq.ParquetWriter(
+            self.temporary,
+            self.kinds,
+            compression="zstd",
+            use_dictionary=_texts(self.kinds),
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        )
+
+    def add(self, plan: Plan, table: pa.Table) -> None:
+        self.plans.append(plan)
+        self.rows.append(table.num_rows)
+        self.waiting.append(table.replace_schema_metadata(None))
+        self.waiting_rows += table.num_rows
+        self.waiting_bytes += table.nbytes
+        if self.waiting_rows >= ROWS_PER_GROUP or self.waiting_bytes >= BYTES_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.waiting:
+            table = pa.concat_tables(self.waiting)
+            self.writer.write_table(table, row_group_size=max(1, table.num_rows))
+            self.waiting.clear()
+            self.waiting_rows = self.waiting_bytes = 0
+
+    def finish(self) -> Path:
+        """Synchronise the file and give it its name."""
+        self._flush()
+        self.writer.add_key_value_metadata(packed.metadata(self.plans, self.rows))
+        self.writer.close()
+        with self.temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        target = self.temporary.with_name(_name(self.plans))
+        self.temporary.replace(target)
+        folder_fd = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder_fd)  # the rename itself has to reach the disk
+        finally:
+            os.close(folder_fd)
+        return target
+
+    def abandon(self) -> None:
+        with contextlib.suppress(*DAMAGE):
+            self.writer.close()
+        self.temporary.unlink(missing_ok=True)
+
+
+def pack(
+    paths: Sequence[Path],
+    folder: Path,
+    *,
+    only: str | None = None,
+    remove_originals: bool = False,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Packed:
+    """Pack the runs of these files, each once, or ``only`` the one whose id begins so.
+
+    Originals are removed, if at all, after the new files were synchronised and each run was read back and found equal.
+
+    Raises:
+        UnreadableResult: a file is missing, damaged, not ours, or of a newer schema; nothing was removed.
+        UsageError: no run, or not one, begins with ``only``, or two files give a column different types.
+        OutputNotWritable: the folder cannot be written.
+    """
+    sources = _sources(paths, only)
+    kinds = _kinds(dict.fromkeys(path for path, _ in sources))
+    total = sum(len(ids) for _, ids in sources)
+    done = 0
+    with Writer(folder, kinds) as writer:
+        for path, ids in sources:
+            for plan, table in _runs_of(path, ids, kinds):
+                writer.add(plan, table)
+                done += 1
+                progress(done, total)
+    new = tuple(writer.files)
+    removed: tuple[Path, ...] = ()
+    before = sum(path.stat().st_size for path in paths)
+    if remove_originals:
+        verify(sources, new, kinds)
+        kept = {path.resolve() for path in new}
+        removed = tuple(path for path in paths if path.resolve() not in kept)
+        for path in removed:
+            with writing(path):
+                path.unlink()
+    rows = sum(pq.read_metadata(path).num_rows for path in new)
+    return Packed(new, total, rows, before, sum(path.stat().st_size for path in new), removed)
+
+
+def verify(sources: Sequence[tuple[Path, frozenset[str]]], new: Sequence[Path], kinds: pa.Schema) -> None:
+    """Read every run back and hold it against its original.
+
+    Raises:
+        UnreadableResult: one differs, or is not there.
+    """
+    written = {entry.run_id: path for path, entries in dataset.index(new) for entry in entries}
+    for path, ids in sources:
+        for plan, table in _runs_of(path, ids, kinds):
+            target = written.get(plan.run_id)
+            copies = [] if target is None else list(_runs_of(target, {plan.run_id}, kinds))
+            if [(plan, True)] != [(copy, _same(table, copied)) for copy, copied in copies]:
+                raise UnreadableResult(f"run {plan.run_id} of {path} was not packed as it is", "The originals are kept")
+
+
+def _sources(paths: Sequence[Path], only: str | None) -> list[tuple[Path, frozenset[str]]]:
+    """Which runs to take from which file, in the order of their nodes; each run once, from a file that has few."""
+    indexed = sorted(dataset.index(paths), key=lambda one: len(one[1]))
+    seen: set[str] = set()
+    found: list[tuple[str, Path, frozenset[str]]] = []
+    for path, entries in indexed:
+        ids = frozenset(
+            entry.run_id for entry in entries if entry.run_id not in seen and entry.run_id.startswith(only or "")
+        )
+        seen |= ids
+        if ids:
+            found.append((min(entry.node for entry in entries if entry.run_id in ids), path, ids))
+    if only is not None and len(seen) != 1:
+        raise UsageError(f"{len(seen)} of these runs have an id that begins with {only!r}", "Name one of them")
+    return [(path, ids) for _, path, ids in sorted(found, key=lambda one: (one[0], str(one[1])))]
+
+
+def _kinds(paths: Collection[Path]) -> pa.Schema:
+    """The columns of all files together: those of later versions are kept as well."""
+    kinds = schema.SCHEMA
+    for path in paths:
+        try:
+            kinds = pa.unify_schemas([kinds, pq.read_schema(path).remove_metadata()])
+        except pa.ArrowException as error:
+            raise UsageError(f"{path}: {error}", "Pack it by itself") from None
+    return kinds
+
+
+def _runs_of(path: Path, ids: Collection[str], kinds: pa.Schema) -> Iterator[tuple[Plan, pa.Table]]:
+    """Each of these runs of a file, with every column of ``kinds``."""
+    try:
+        with pq.ParquetFile(path) as file:
+            metadata = file.metadata.metadata
+            entries = packed.runs(metadata, file.metadata.num_rows)
+            plans = packed.plans(metadata)
+            rows = _Rows(file)
+            for plan, entry in zip(plans, entries, strict=True):
+                table = rows.take(entry.rows, is_wanted=entry.run_id in ids)
+                if table is not None:
+                    yield plan, _completed(table, kinds)
+    except DAMAGE as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableResult(f"{path}: not a readable Parquet file ({reason})") from None
+
+
+class _Rows:
+    """The rows of a file from the first to the last, holding one row group at a time; unwanted ones are not read."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._file = file
+        self._sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+        self._at = 0
+        self._held: tuple[int, pa.Table] | None = None
+
+    def take(self, rows: int, *, is_wanted: bool) -> pa.Table | None:
+        start, self._at = self._at, self._at + rows
+        if not is_wanted:
+            return None
+        pieces, first = [], 0
+        for group, size in enumerate(self._sizes):
+            if first < self._at and start < first + size:
+                low = max(start, first)
+                pieces.append(self._group(group).slice(low - first, min(self._at, first + size) - low))
+            first += size
+        return pa.concat_tables(pieces) if pieces else self._file.schema_arrow.empty_table()
+
+    def _group(self, group: int) -> pa.Table:
+        if self._held is None or self._held[0] != group:
+            self._held = group, self._file.read_row_group(group)
+        return self._held[1]
+
+
+def _completed(table: pa.Table, kinds: pa.Schema) -> pa.Table:
+    arrays = [
+        table.column(one.name).cast(one.type) if one.name in table.column_names else pa.nulls(table.num_rows, one.type)
+        for one in kinds
+    ]
+    return pa.table(arrays, schema=kinds)
+
+
+def _same(a: pa.Table, b: pa.Table) -> bool:
+    """Whether two tables hold the same; Arrow has NaN differ from itself, so the rare tables with one are spelt out."""
+    return a.equals(b) or (a.schema.equals(b.schema) and repr(a.to_pylist()) == repr(b.to_pylist()))
+
+
+def _texts(kinds: pa.Schema) -> list[str]:
+    """The leaves that hold texts, by their paths in the file."""
+    found: list[str] = []
+    pending = [(one.name, one.type) for one in kinds]
+    while pending:
+        path, kind = pending.pop()
+        if pa.types.is_string(kind):
+            found.append(path)
+        elif pa.types.is_map(kind):
+            pending += [(f"{path}.key_value.key", kind.key_type), (f"{path}.key_value.value", kind.item_type)]
+        elif pa.types.is_list(kind):
+            pending.append((f"{path}.list.element", kind.value_type))
+        elif pa.types.is_struct(kind):
+            pending += [(f"{path}.{one.name}", one.type) for one in kind]
+    return found
+
+
+def _name(plans: Sequence[Plan]) -> str:
+    if len(plans) == 1:
+        return store.result_path(Path(), plans[0]).name
+    return f"{packed.PREFIX}{len(plans)}-runs-{content_id([plan.run_id for plan in plans])[:10]}.parquet"

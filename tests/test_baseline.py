@@ -1,0 +1,215 @@
+"""``bench.baseline``: kept whole or not at all, outlives its runs, and says what measures it again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from bench import baseline, side
+from bench.errors import OutputNotWritable, UnreadableResult, UsageError
+from bench.types import DeviceInfo, Policy
+from tests.results import CPU, WORKLOAD, make_plan
+from tests.stored import OTHER, STEADY, stored
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".parquet"}
+
+
+def test_a_baseline_outlives_the_runs_that_it_was_made_of(tmp_path: Path) -> None:
+    run = stored(tmp_path, run_id="aaaaaaaaaa")
+    copy = run.read_bytes()
+    baseline.keep(tmp_path, "main", [run])
+    shutil.rmtree(tmp_path / "runs")
+    (kept,) = baseline.files(tmp_path, "main")
+    assert kept.read_bytes() == copy
+    assert side.load([kept]).run_ids == {"aaaaaaaaaa"}
+    assert baseline.names(tmp_path) == ["main"]
+
+
+def test_a_baseline_is_in_no_one_elses_way(tmp_path: Path) -> None:
+    """``read_parquet("results/runs")`` is one table, and none of its rows is there twice."""
+    baseline.keep(tmp_path, "main", [stored(tmp_path)])
+    assert pq.read_table(tmp_path / "runs").num_rows == 5
+
+
+def test_the_same_file_twice_counts_once_and_two_of_one_name_both(tmp_path: Path) -> None:
+    first = stored(tmp_path, run_id="aaaaaaaaaa")
+    second = tmp_path / "elsewhere" / first.name
+    second.parent.mkdir()
+    shutil.copy(stored(tmp_path, run_id="bbbbbbbbbb"), second)
+    baseline.keep(tmp_path, "main", [first, first, tmp_path / "runs" / ".." / first.relative_to(tmp_path), second])
+    assert len(baseline.files(tmp_path, "main")) == 2
+    assert side.load(baseline.files(tmp_path, "main")).run_ids == {"aaaaaaaaaa", "bbbbbbbbbb"}
+
+
+def test_a_name_that_is_taken_needs_replace(tmp_path: Path) -> None:
+    baseline.keep(tmp_path, "main", [stored(tmp_path)])
+    before = contents(tmp_path / "baselines" / "main")
+    newer = stored(tmp_path)
+    with pytest.raises(UsageError, match=r"there is a baseline 'main' already. Use --replace"):
+        baseline.keep(tmp_path, "main", [newer])
+    assert contents(tmp_path / "baselines" / "main") == before
+    baseline.keep(tmp_path, "main", [newer], replace=True)
+    assert contents(tmp_path / "baselines" / "main") == {newer.name: newer.read_bytes()}
+    assert sorted(path.name for path in (tmp_path / "baselines").iterdir()) == [".lock", "main"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "-x", ".hidden", "a b", "x" * 65, "run.parquet", "tên"])
+def test_a_bad_name_is_refused(tmp_path: Path, name: str) -> None:
+    run = stored(tmp_path)
+    for act in (lambda: baseline.keep(tmp_path, name, [run]), lambda: baseline.remove(tmp_path, name)):
+        with pytest.raises(UsageError, match="is no name for a baseline"):
+            act()
+    assert not (tmp_path / "baselines").exists()
+
+
+def test_what_cannot_be_a_baseline_leaves_none(tmp_path: Path) -> None:
+    good = stored(tmp_path)
+    truncated = tmp_path / "truncated.parquet"
+    truncated.write_bytes(good.read_bytes()[:1000])
+    foreign = tmp_path / "foreign.parquet"
+    pq.write_table(pq.read_table(good).replace_schema_metadata({}), foreign)
+    failed = stored(tmp_path, {WORKLOAD: [None, None]})
+    for bad, kind in ((truncated, UnreadableResult), (foreign, UnreadableResult), (failed, UsageError)):
+        with pytest.raises(kind):
+            baseline.keep(tmp_path, "main", [bad])
+    assert baseline.names(tmp_path) == []
+
+
+def test_a_copy_that_fails_midway_leaves_the_old_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline.keep(tmp_path, "main", [stored(tmp_path)])
+    before = contents(tmp_path / "baselines" / "main")
+    copy = shutil.copyfile
+    copied: list[Path] = []
+
+    def full(source: Path, target: Path) -> None:
+        if copied:
+            raise OSError(28, "No space left on device")
+        copied.append(target)
+        copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OutputNotWritable, match="No space left"):
+        baseline.keep(tmp_path, "main", [stored(tmp_path), stored(tmp_path)], replace=True)
+    assert copied
+    assert contents(tmp_path / "baselines" / "main") == before
+    assert sorted(path.name for path in (tmp_path / "baselines").iterdir()) == [".lock", "main"]
+
+
+def test_a_replacement_killed_between_its_renames_is_put_back(tmp_path: Path) -> None:
+    baseline.keep(tmp_path, "main", [stored(tmp_path, run_id="aaaaaaaaaa")])
+    folder = tmp_path / "baselines"
+    (folder / "main").rename(folder / ".old-main")  # what the kill leaves
+    assert baseline.names(tmp_path) == ["main"]
+    assert side.load(baseline.files(tmp_path, "main")).run_ids == {"aaaaaaaaaa"}
+    shutil.copytree(folder / "main", folder / ".old-main")  # killed a moment later
+    assert baseline.names(tmp_path) == ["main"]
+    assert not (folder / ".old-main").exists()
+
+
+def test_removing_one_leaves_the_others_and_says_if_there_is_none(tmp_path: Path) -> None:
+    run = stored(tmp_path)
+    baseline.keep(tmp_path, "main", [run])
+    baseline.keep(tmp_path, "nightly", [run])
+    baseline.remove(tmp_path, "main")
+    assert baseline.names(tmp_path) == ["nightly"]
+    assert run.exists()
+    with pytest.raises(
+        UsageError, match=r"no baseline 'main' in .*There are: nightly; make one with: vnbench baseline"
+    ):
+        baseline.remove(tmp_path, "main")
+
+
+def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    run = stored(tmp_path)
+    (tmp_path / "baselines").write_text("")
+    with pytest.raises(OutputNotWritable, match="cannot write"):
+        baseline.keep(tmp_path, "main", [run])
+
+
+def test_a_baseline_is_found_by_name_then_by_path_then_by_run(tmp_path: Path) -> None:
+    run = stored(tmp_path, run_id="aaaaaaaaaa")
+    baseline.keep(tmp_path, "main", [run])
+    assert baseline.find(tmp_path, "main") == [tmp_path / "baselines" / "main" / run.name]
+    assert baseline.find(tmp_path, str(run)) == [run]
+    assert baseline.find(tmp_path, "aaaa") == [run]
+    with pytest.raises(UsageError, match=r"no baseline 'mian' in .*, and no result there. There are: main"):
+        baseline.find(tmp_path, "mian")
+
+
+def test_the_newest_run_is_the_default(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no run in"):
+        baseline.newest(tmp_path)
+    newest = stored(tmp_path, plan={"started_at": "2026-12-01T00:00:00.000000+00:00", "node": "b"})
+    stored(tmp_path, plan={"started_at": "2026-11-01T00:00:00.000000+00:00", "node": "a"})
+    assert baseline.newest(tmp_path) == newest
+
+
+def test_what_will_keep_a_gate_from_an_answer_is_said(tmp_path: Path) -> None:
+    values = {WORKLOAD: STEADY[:3], OTHER: [*STEADY, None]}
+    content = baseline.keep(tmp_path, "main", [stored(tmp_path, values, validity=["unfit:steal", "cut-short"])])
+    assert baseline.warnings(content) == [
+        f"{WORKLOAD} on cpu: fewer than 5 processes, so no gate will find a regression",
+        f"{OTHER} on cpu: failed, so no gate will judge it",
+        "the machine was not fit (unfit:steal): every gate will exit with 4",
+    ]
+    assert baseline.warnings(baseline.keep(tmp_path, "good", [stored(tmp_path)])) == []
+
+
+# ---------------------------------------------------------------- measured again
+
+
+@pytest.mark.parametrize(
+    ("stored_replicates", "asked", "expected"), [(3, None, 5), (7, None, 7), (40, None, 10), (3, 12, 12)]
+)
+def test_a_baseline_is_measured_again_under_its_own_policy(
+    tmp_path: Path, stored_replicates: int, asked: int | None, expected: int
+) -> None:
+    policy = Policy(min_samples=7)
+    plan = {"policy": policy, "replicates": stored_replicates}
+    paths = [stored(tmp_path, {WORKLOAD: STEADY, OTHER: STEADY}, plan=plan)]
+    made, unknown = baseline.plan_again(side.load(paths), baseline.plans(paths)[-1], [CPU], replicates=asked)
+    assert (made.policy, made.replicates, unknown) == (policy, expected, [])
+    assert made.workloads["cpu"][:2] == (WORKLOAD, OTHER)
+
+
+def test_only_what_looks_worse_is_measured_a_second_time(tmp_path: Path) -> None:
+    paths = [stored(tmp_path, {WORKLOAD: STEADY, OTHER: STEADY})]
+    made, _ = baseline.plan_again(
+        side.load(paths), baseline.plans(paths)[-1], [CPU], replicates=None, only=[(OTHER, "cpu")]
+    )
+    assert made.workloads["cpu"][0] == OTHER and WORKLOAD not in made.workloads["cpu"]
+    assert made.suite == "gate-again"
+
+
+def test_devices_that_the_baseline_lacks_are_not_measured(tmp_path: Path) -> None:
+    paths = [stored(tmp_path)]
+    sides = side.load(paths), baseline.plans(paths)[-1]
+    gpu = DeviceInfo("cuda", 0, "some GPU")
+    assert baseline.plan_again(*sides, [gpu, CPU], replicates=None)[0].devices == (CPU,)
+    with pytest.raises(UsageError, match="nothing of the baseline can be measured here: it is of cpu"):
+        baseline.plan_again(*sides, [gpu], replicates=None)
+
+
+def test_a_workload_that_is_no_more_is_named_and_the_others_are_measured(tmp_path: Path) -> None:
+    path = stored(tmp_path, {WORKLOAD: STEADY, OTHER: STEADY}, only={OTHER: {"workload": "gone/fp32/96"}})
+    made, unknown = baseline.plan_again(side.load([path]), baseline.plans([path])[-1], [CPU], replicates=None)
+    assert made.workloads["cpu"][0] == WORKLOAD
+    assert unknown == ["gone/fp32/96"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ((CPU,), "cpu"),
+        ((DeviceInfo("cuda", 0, "a"), DeviceInfo("cuda", 1, "a")), "cuda"),
+        ((DeviceInfo("cuda", 0, "a"), CPU), "all"),
+        ((DeviceInfo("fake", 0, "simulated", scenario="hot"),), "fake:hot"),
+    ],
+)
+def test_the_devices_are_those_of_the_baseline(devices: tuple[DeviceInfo, ...], expected: str) -> None:
+    assert baseline.selector(make_plan(devices=devices)) == expected
