@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from bench.compare import Cell, Comparison, EnvironmentDifference, Side, SuiteRatio
+from bench.comparison.model import Cell, Comparison, EnvironmentDifference, Side, SuiteRatio
 from bench.stats import Interval, RatioTest
 
 WORKLOADS = (

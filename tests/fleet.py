@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import comparing, files, schema, selection, store
-from bench.compare import Cell, Comparison
+from bench import files, schema, store
+from bench.comparison import compare as comparing
+from bench.comparison import selection
+from bench.comparison.model import Cell, Comparison
 from bench.schema import Row
 from tests.results import make_plan, make_row
 

@@ -143,8 +143,9 @@ def _test(
     import dataclasses
 
     from bench import ab as tests
-    from bench import alike, arms, recovery, suite
+    from bench import arms, recovery, suite
     from bench.device import select
+    from bench.gate import alike
     from bench.plan import make_ab_plan
     from bench.report import table
     from bench.report.progress import RunProgress

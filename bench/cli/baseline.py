@@ -38,8 +38,8 @@ def set_(name: str, what: tuple[str, ...], out: Path, replace: bool) -> None:
       vnbench baseline set main 5f0c 91be --replace
       vnbench baseline set driver-580 results/runs/node7
     """
-    from bench import baseline as baselines
     from bench import store
+    from bench.gate import baseline as baselines
     from bench.report import baseline as report
 
     baselines.check_name(name)
@@ -61,7 +61,7 @@ def list_(out: Path, as_json: bool) -> None:
       vnbench baseline list
       vnbench baseline list --json
     """
-    from bench import baseline as baselines
+    from bench.gate import baseline as baselines
     from bench.report import baseline as report
     from bench.report import table
 
@@ -84,8 +84,8 @@ def show(name: str, out: Path, as_json: bool) -> None:
       vnbench baseline show main
       vnbench baseline show main --json
     """
-    from bench import baseline as baselines
     from bench.cli.result import print_result
+    from bench.gate import baseline as baselines
 
     for path in baselines.files(out, name):
         print_result(path, out, as_json=as_json)
@@ -101,7 +101,7 @@ def rm(name: str, out: Path) -> None:
     Examples:
       vnbench baseline rm main
     """
-    from bench import baseline as baselines
+    from bench.gate import baseline as baselines
 
     baselines.remove(out, name)
     click.echo(f"removed baseline {name}")

@@ -11,8 +11,8 @@ import click
 from bench.cli.options import out_option
 
 if TYPE_CHECKING:
-    from bench.compare import Comparison
-    from bench.economics import Economics
+    from bench.comparison.model import Comparison
+    from bench.prices.model import Economics
 
 
 @click.command()
@@ -65,7 +65,8 @@ def compare(
     Exit codes: 0 done, 2 usage, 3 a workload failed on some side, 6 refused,
     or missing on some side, 7 page not writable.
     """
-    from bench import comparing, selection
+    from bench.comparison import compare as comparing
+    from bench.comparison import selection
     from bench.report import table
 
     with table.console(stderr=True).status("reading results"):
@@ -74,8 +75,8 @@ def compare(
         )
     economics = None
     if prices is not None:
-        from bench import price_file
-        from bench import prices as prices_
+        from bench.prices import assess as prices_
+        from bench.prices import file as price_file
 
         economics = prices_.assess(found, price_file.load(prices))
     _print(found, economics, "json" if as_json else shape)

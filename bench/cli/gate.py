@@ -13,9 +13,9 @@ from bench.cli.options import json_option, out_option, tolerance_of
 from bench.cli.result import print_verdicts
 
 if TYPE_CHECKING:
-    from bench.gate import Outcome, Rule
+    from bench.gate.judge import Outcome, Rule
+    from bench.gate.side import Key, Side
     from bench.report.progress import RunProgress
-    from bench.side import Key, Side
     from bench.types import DeviceInfo, Plan
 
 
@@ -61,9 +61,9 @@ def gate(
       vnbench gate --baseline main --junit gate.xml --markdown gate.md
       vnbench gate --baseline main --current 5f0c --confirm 91be --json
     """
-    from bench import alike, baseline, side
-    from bench import gate as gates
     from bench.errors import UsageError
+    from bench.gate import alike, baseline, side
+    from bench.gate import judge as gates
     from bench.report.judgements import Report
 
     if confirm and not current:
@@ -84,7 +84,9 @@ def gate(
 
 
 def _judge_stored(reference: Side, rule: Rule, out: Path, current: Sequence[str], confirm: Sequence[str]) -> Outcome:
-    from bench import gate, side, store
+    from bench import store
+    from bench.gate import judge as gate
+    from bench.gate import side
 
     sides = [
         side.load([path for text in texts for path in store.find(out, text)]) if texts else None
@@ -95,8 +97,10 @@ def _judge_stored(reference: Side, rule: Rule, out: Path, current: Sequence[str]
 
 
 def _measure(reference: Side, rule: Rule, out: Path, plan: Plan, device: str | None, replicates: int | None) -> Outcome:
-    from bench import baseline, gate, recovery
+    from bench import recovery
     from bench.device import select
+    from bench.gate import baseline
+    from bench.gate import judge as gate
     from bench.report import table
     from bench.report.progress import RunProgress
 
@@ -120,7 +124,8 @@ def _run(
     progress: RunProgress,
     only: Sequence[Key] = (),
 ) -> Side:
-    from bench import baseline, run, side
+    from bench import run
+    from bench.gate import baseline, side
 
     again, unknown = baseline.plan_again(reference, plan, devices, replicates=replicates, only=only)
     for workload in unknown:

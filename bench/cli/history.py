@@ -35,8 +35,8 @@ def history(
       vnbench history matmul/bf16/4096 --device cuda:0 --picture gemm.svg
       vnbench history prefill/smollm2-135m/b1/p128 results/reference --json
     """
-    from bench import history as histories
     from bench import store
+    from bench.gate import history as histories
     from bench.report import history as report
     from bench.report import history_picture, table
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench.side import Side
+from bench.gate.side import Side
 from bench.types import Plan
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import fitness, units
-from bench.compare import Cell, Comparison, EnvironmentDifference, SuiteRatio, Verdict
+from bench.comparison.model import Cell, Comparison, EnvironmentDifference, SuiteRatio, Verdict
 from bench.stats import Interval, RatioTest
 
 MOST_SIDES = 8  # with more, only the suite's ratios are shown

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench import units
-from bench.compare import Cell, Comparison
-from bench.economics import Economics
+from bench.comparison.model import Cell, Comparison
+from bench.prices.model import Economics
 from bench.report import compare as words
 
 COLUMNS = (

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from bench import units
 from bench.changes import Change
-from bench.history import ALPHA, History, Line, Point
+from bench.gate.history import ALPHA, History, Line, Point
 from bench.report import chart
 from bench.report.chart import Layout, Mark
 from bench.report.judgements import SIMULATED

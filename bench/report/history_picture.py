@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import units
 from bench.errors import UsageError
-from bench.history import History, Line
+from bench.gate.history import History, Line
 from bench.report import judgements
 from bench.report.history import break_words, by_machine, change_words, machine_words, pieces
 

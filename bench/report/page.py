@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench import __version__, fitness, units
-from bench.compare import Cell, Comparison, Side
-from bench.economics import Economics
+from bench.comparison.model import Cell, Comparison, Side
 from bench.errors import UsageError
 from bench.files import write_atomically, writing
+from bench.prices.model import Economics
 from bench.report.page_pictures import Picture, Seen, choose, lead_pictures, pictures
 from bench.report.prices import UNSURE, Sheet, sheet
 from bench.stats import RatioTest

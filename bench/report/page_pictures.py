@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench.compare import Cell, Comparison, Side
-from bench.economics import Economics, Lead, Sensitivity
-from bench.positions import Standing, front, place, roofs, standings
-from bench.prices import by_workload, foremost
+from bench.comparison.model import Cell, Comparison, Side
+from bench.comparison.positions import Standing, front, place, roofs, standings
+from bench.prices.assess import by_workload, foremost
+from bench.prices.model import Economics, Lead, Sensitivity
 from bench.report import plots
 from bench.report.prices import assumption
 

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import units
-from bench.economics import Economics, Lead, Sensitivity, Worth
-from bench.price_file import Machine
+from bench.prices.file import Machine
+from bench.prices.model import Economics, Lead, Sensitivity, Worth
 
 _NAMES = {
     "price": "price",

@@ -25,7 +25,8 @@ NODES = tuple(map(int, os.environ.get("VNBENCH_FLEET_NODES", "100,1000").split("
 _COMPARE = """
 import sys
 from pathlib import Path
-from bench import comparing, selection
+from bench.comparison import compare as comparing
+from bench.comparison import selection
 found = comparing.compare_selected(selection.gather(Path("results"), [sys.argv[1]], by="label"))
 assert {one.side: round(one.ratio.ratio, 1) for one in found.suite_ratios}, "no suite ratio"
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -16,13 +16,14 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from bench import baseline, errors, run
+from bench import errors, run
 from bench.cli import cli
 from bench.cli.baseline import baseline as baseline_command
 from bench.cli.gate import gate
 from bench.cli.history import history
 from bench.device import select
 from bench.errors import VnbenchError
+from bench.gate import baseline
 from bench.types import Plan
 from tests.checkout import ROOT, Checkout
 from tests.results import CPU, WORKLOAD

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.compare import Comparison, EnvironmentDifference
+from bench.comparison.model import Comparison, EnvironmentDifference
 from bench.report import compare as report
 from bench.report import compare_text
 from bench.stats import Interval, RatioTest

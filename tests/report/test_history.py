@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.changes import Change
 from bench.errors import OutputNotWritable, UsageError
-from bench.history import History, Line, Point
+from bench.gate.history import History, Line, Point
 from bench.report import history as report
 from bench.report import history_picture
 from bench.stats import Interval

@@ -13,9 +13,9 @@ from typing import Any, overload
 
 import pytest
 
-from bench import prices
-from bench.compare import Cell, Comparison, Refusal
+from bench.comparison.model import Cell, Comparison, Refusal
 from bench.errors import OutputNotWritable
+from bench.prices import assess as prices
 from bench.report import page, page_pictures, plots
 from tests.checkout import ROOT
 from tests.comparisons import WORKLOADS, changed, make_cell, make_comparison, make_side, make_whole

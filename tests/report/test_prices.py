@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import prices
-from bench.compare import Comparison
-from bench.economics import Economics
+from bench.comparison.model import Comparison
+from bench.prices import assess as prices
+from bench.prices.model import Economics
 from bench.report import prices as report
 from bench.report.table import console
 from tests.comparisons import changed, make_cell, make_comparison, make_side, make_whole

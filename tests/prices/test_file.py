@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import errors, price_file
+from bench import errors
 from bench.errors import UsageError
-from bench.price_file import Machine, Prices
+from bench.prices import file as price_file
+from bench.prices.file import Machine, Prices
 from tests.checkout import ROOT
 
 TERMS = "lifetime_years = 4\nutilisation = 0.5\npue = 1.4\npower_price_vnd_per_kwh = 2500\n"  # four lines

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench import estimates
-from bench.compare import Refusal, Verdict
+from bench.comparison.model import Refusal, Verdict
+from bench.comparison.observations import Observations, coded
 from bench.estimates import MIN_OBSERVATIONS, Tests
-from bench.observations import Observations, coded
 from bench.types import FAILURES
 
 if TYPE_CHECKING:

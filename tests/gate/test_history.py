@@ -1,4 +1,4 @@
-"""``bench.history``: a point per run, and only what is alike on a line."""
+"""``bench.gate.history``: a point per run, and only what is alike on a line."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from bench import history
 from bench.errors import UsageError
-from bench.history import History
+from bench.gate import history
+from bench.gate.history import History
 from tests.results import WORKLOAD
 from tests.stored import GPU, OTHER, STEADY, noisy, stored
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench import estimates, stats
-from bench.compare import SuiteRatio
-from bench.contrast import VERDICTS, Contrast, signs
+from bench.comparison.contrast import VERDICTS, Contrast, signs
+from bench.comparison.model import SuiteRatio
+from bench.comparison.observations import Observations, starts
 from bench.estimates import MIN_OBSERVATIONS, Estimates
-from bench.observations import Observations, starts
 
 if TYPE_CHECKING:
     from bench.estimates import Array

@@ -15,11 +15,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from bench import alike, errors, estimates, judgement, stats
+from bench import errors, estimates, judgement, stats
 from bench.errors import UsageError
 from bench.fitness import is_unfit
+from bench.gate import alike
+from bench.gate.side import Cell, Key, Side
 from bench.judgement import Judgement
-from bench.side import Cell, Key, Side
 from bench.stats import RatioTest
 
 MIN_PROCESSES = 5

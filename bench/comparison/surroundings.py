@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from bench import environment
-from bench.compare import EnvironmentDifference
-from bench.observations import coded
+from bench.comparison.model import EnvironmentDifference
+from bench.comparison.observations import coded
 
 if TYPE_CHECKING:
     from bench.estimates import Array

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from bench import errors, packed, registry, schema, side, store
+from bench import errors, packed, registry, schema, store
 from bench.errors import UnknownWorkload, UnreadableResult, UsageError
 from bench.files import DAMAGE, writing
 from bench.fitness import is_unfit
+from bench.gate import side
+from bench.gate.side import Key, Side
 from bench.plan import make_plan
-from bench.side import Key, Side
 from bench.suite import Suite
 from bench.types import DeviceInfo, Plan
 

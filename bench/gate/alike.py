@@ -7,7 +7,7 @@ from typing import Any
 
 from bench import environment
 from bench.errors import UsageError
-from bench.side import Cell, Machine, Side
+from bench.gate.side import Cell, Machine, Side
 
 CALIBRATION_TOLERANCE = 0.05  # as of `unfit:calibration-shift` within one pass
 

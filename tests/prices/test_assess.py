@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from bench import prices
-from bench.compare import Comparison
-from bench.price_file import Machine, Prices
-from bench.prices import Economics, Lead, Sensitivity, Worth, assess
+from bench.comparison.model import Comparison
+from bench.prices import assess as prices
+from bench.prices.assess import Economics, Lead, Sensitivity, Worth, assess
+from bench.prices.file import Machine, Prices
 from bench.stats import Interval
 from tests.comparisons import changed, make_cell, make_comparison, make_ratio, make_side, make_whole
 

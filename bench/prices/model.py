@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.leads import Stretch
-from bench.price_file import Machine, Prices
+from bench.prices.file import Machine, Prices
+from bench.prices.leads import Stretch
 from bench.stats import Interval
 
 Machines = Mapping[tuple[str, str], Machine]  # by side and kind of device

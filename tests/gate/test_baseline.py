@@ -1,4 +1,4 @@
-"""``bench.baseline``: kept whole or not at all, outlives its runs, and says what measures it again."""
+"""``bench.gate.baseline``: kept whole or not at all, outlives its runs, and says what measures it again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from bench import baseline, side
 from bench.errors import OutputNotWritable, UnreadableResult, UsageError
+from bench.gate import baseline, side
 from bench.types import DeviceInfo, Policy
 from tests.results import CPU, WORKLOAD, make_plan
 from tests.stored import OTHER, STEADY, stored

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bench.positions import front, place, roofs, standings
+from bench.comparison.positions import front, place, roofs, standings
 from tests.comparisons import changed, make_cell, make_whole
 
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 import numpy as np
 import pyarrow as pa
 
-from bench import contrast as contrasts
-from bench import estimates, stats, suite_contrast, surroundings
-from bench.compare import Cell, Comparison, Side
-from bench.contrast import VERDICTS, Contrast
+from bench import estimates, stats
+from bench.comparison import contrast as contrasts
+from bench.comparison import suite_ratios as suite_contrast
+from bench.comparison import surroundings
+from bench.comparison.contrast import VERDICTS, Contrast
+from bench.comparison.model import Cell, Comparison, Side
+from bench.comparison.observations import Observations, coded, distinct, observe
+from bench.comparison.selection import Gathered
 from bench.errors import UsageError
-from bench.observations import Observations, coded, distinct, observe
-from bench.selection import Gathered
 
 if TYPE_CHECKING:
     from bench.estimates import Array

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.compare import Cell, Comparison
-from bench.economics import Economics
+from bench.comparison.model import Cell, Comparison
+from bench.prices.model import Economics
 from bench.stats import Interval, geometric_mean
 
 _COMPUTE, _MEMORY = "roof/compute/", "roof/memory/"

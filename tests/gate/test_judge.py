@@ -1,4 +1,4 @@
-"""``bench.gate``: a regression needs five processes a side, Holm, and a second measurement; all else says why."""
+"""``bench.gate.judge``: a regression needs five processes a side, Holm, and a second measurement; all else says why."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
-from bench import alike, errors, gate, side, stats
+from bench import errors, stats
 from bench.errors import UnreadableResult, UsageError
-from bench.gate import Outcome, Rule
+from bench.gate import alike, side
+from bench.gate import judge as gate
+from bench.gate.judge import Outcome, Rule
 from bench.judgement import Judgement
 from bench.stats import Interval, RatioTest
 from tests.results import WORKLOAD

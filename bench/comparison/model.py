@@ -2,7 +2,7 @@
 
 A side is any set of results: a run, a node, all nodes of a label. Only equal work is compared (``spec_id``) under equal
 rules (``policy_id``); the environments may differ, and their differences are part of the answer. The figures are made
-by ``bench/comparing.py``.
+by ``bench/comparison/compare.py``.
 """
 
 from __future__ import annotations

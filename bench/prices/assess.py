@@ -16,10 +16,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.compare import Cell, Comparison
-from bench.economics import Economics, Lead, Machines, Sensitivity, Worth
-from bench.leads import LeastRatio, Line, Stretch, stretches
-from bench.price_file import ASSUMPTIONS, Machine, Prices, load
+from bench.comparison.model import Cell, Comparison
+from bench.prices.file import ASSUMPTIONS, Machine, Prices, load
+from bench.prices.leads import LeastRatio, Line, Stretch, stretches
+from bench.prices.model import Economics, Lead, Machines, Sensitivity, Worth
 from bench.stats import Interval
 
 __all__ = ["Economics", "Lead", "Machine", "Prices", "Sensitivity", "Worth", "assess", "foremost", "load"]

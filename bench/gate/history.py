@@ -18,7 +18,7 @@ from bench import dataset, environment
 from bench.changes import Change, change_points
 from bench.errors import UsageError
 from bench.fitness import is_unfit
-from bench.side import label
+from bench.gate.side import label
 from bench.stats import Interval, geometric_mean, log_t_interval
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 
-from bench import dataset, observations, store, surroundings
+from bench import dataset, store
+from bench.comparison import observations, surroundings
+from bench.comparison.observations import coded, distinct
 from bench.errors import UnreadableResult, UsageError
-from bench.observations import coded, distinct
 from bench.packed import RunEntry
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``bench.comparing``: the figures are those of ``bench.stats``, unlike work is refused, and no failure is a value."""
+"""``bench.comparison``: figures as ``bench.stats`` has them; unlike work is refused, and no failure is a value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench import pack
-from bench.compare import Comparison
+from bench.comparison.model import Comparison
 from bench.errors import UnreadableResult, UsageError
 from bench.stats import geometric_mean, holm, log_t_interval, suite_ratio, two_level_ratio, welch_ratio_test
 from tests.fleet import A, B, cell, compared, write

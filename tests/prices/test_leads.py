@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.leads import Line, Stretch, stretches
+from bench.prices.leads import Line, Stretch, stretches
 
 A = Line("a", fixed=1.0, varied=2.0, work=1.0)  # 1 + 2 y
 B = Line("b", fixed=3.0, varied=1.0, work=1.0)  # 3 + y: they cross at y = 2

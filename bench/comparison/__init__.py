@@ -1,0 +1,1 @@
+"""Several sides beside a reference: what `vnbench compare` says."""

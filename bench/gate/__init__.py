@@ -1,0 +1,1 @@
+"""Now beside a stored baseline, and a figure over time."""
