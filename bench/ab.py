@@ -10,13 +10,14 @@ import contextlib
 import dataclasses
 import os
 import random
+import signal
 import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from bench import arms, environment, recovery, registry, schema, sequential, sessions, stats, store
-from bench.errors import INCONCLUSIVE, Interrupted, VnbenchError
+from bench.errors import INCONCLUSIVE, Interrupted, OutputNotWritable, VnbenchError
 from bench.launch import duet, signals
 from bench.launch.process import Outcome, Place
 from bench.launch.sampler import Sampler
@@ -67,13 +68,15 @@ def execute(
                 Sampler(plan, folder.telemetry, log, os.getpid(), test.clock_offset_ns),
             ):
                 test.take_sessions()
-        except Interrupted as interrupt:
+        except OutputNotWritable:
+            raise
+        except VnbenchError as error:
+            if not test.taken:
+                folder.abandon()
+                raise
             path, _ = recovery.commit(folder)
-            raise Interrupted(
-                interrupt.exit_code - 128,
-                f"interrupted by {interrupt.signal_name}; {test.taken} sessions are kept in {path}",
-                f"vnbench show {plan.run_id} says what they show",
-            ) from None
+            remedy = error.remedy or f"vnbench show {plan.run_id} says what they show"
+            raise error.with_words(f"{error.what}; {test.taken} sessions are kept in {path}", remedy) from None
         return recovery.commit(folder)[0]
     finally:
         folder.release()
@@ -87,7 +90,7 @@ def noise_known(plan: Plan, out: Path) -> list[tuple[sessions.Noise, str]]:
         with contextlib.suppress(VnbenchError):
             its_plan, rows = store.read(path)
             for one in sessions.noise(its_plan, sessions.collect(its_plan, rows)):
-                if (one.workload, one.device) in wanted:
+                if (one.workload, one.device) in wanted and one.trials:
                     found.setdefault((one.workload, one.device), (one, its_plan.run_id))
         if wanted <= found.keys():
             break
@@ -113,8 +116,7 @@ class _Test:
     @property
     def names(self) -> tuple[str, ...]:
         """What is asked for: workloads, or a single test whose arms have workloads of their own."""
-        names = self.plan.workloads[self.device.kind]
-        return (" : ".join(names),) if self.plan.arms[0].workload else names
+        return sessions.names(self.plan, self.device.kind)
 
     def compare_arms(self, vary: Collection[str]) -> None:
         """Find what each arm runs in. The hardware is the same: it is one machine."""
@@ -170,7 +172,7 @@ class _Test:
             self.rows[name].append(row)
 
     def _is_settled(self, name: str) -> bool:
-        (found,) = sessions.collect(self.plan, self.rows[name])
+        (found,) = (one for one in sessions.collect(self.plan, self.rows[name]) if one.workload == name)
         trial = self.plan.trial
         design = sequential.Design(trial.looks, trial.alpha / len(self.names))
         return bool(found.obstacle) or sequential.decide(found.log_ratios, trial.tolerance, design).verdict != "GO_ON"
@@ -201,7 +203,7 @@ class _Test:
 
     def _end_if_told(self) -> None:
         if self.signum is not None:
-            raise Interrupted(self.signum, "interrupted")
+            raise Interrupted(self.signum, f"interrupted by {signal.Signals(self.signum).name}")
 
 
 def _row(outcome: Outcome, clock_offset_ns: int) -> Row | None:

@@ -1,7 +1,7 @@
 """The arms of an A/B test: from what the user asks for to what their processes are started with.
 
-A git revision gets a folder of its own in ``<results>/.arms/<commit>/``: ``tree``, a work tree of it, and ``venv``, an
-environment in which it is installed. Both are used again as long as commit, interpreter and set-up are the same.
+A git revision gets a folder of its own, ``<results>/.arms/<commit>/``: ``tree``, a work tree of it, and ``venv-…``, an
+environment, for each way to install it. They are used again while commit, interpreter and set-up are the same.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import bench
 from bench.errors import UsageError
 from bench.files import write_atomically, writing
 from bench.launch.process import Place
+from bench.spec import content_id
 from bench.types import Arm
 
 _OLDEST_PYTHON = (3, 11)
@@ -166,7 +167,7 @@ def _asked(command: Sequence[str], variables: Mapping[str, str] | None = None) -
 def _checked_out(arm: Arm, out: Path, setup: str | None, note: Callable[[str], None]) -> Arm:
     commit = _git("rev-parse", "--verify", f"{arm.revision}^{{commit}}")
     folder = (out / ".arms" / commit).resolve()
-    tree, venv = folder / "tree", folder / "venv"
+    tree = folder / "tree"
     with writing(folder), _locked(folder):
         if _head_of(tree) != commit:
             note(f"arm {arm.name}: checking out {arm.revision} ({commit[:12]})")
@@ -177,6 +178,7 @@ def _checked_out(arm: Arm, out: Path, setup: str | None, note: Callable[[str], N
             note(f"arm {arm.name}: {tree} was modified; its files are put back")
             _git("-C", str(tree), "checkout", "--quiet", "--force", commit)
         recipe = {"setup": setup or (_SETUP if _is_project(tree) else ""), "python": sys.version}
+        venv = folder / f"venv-{content_id(recipe)[:8]}"  # of its own: another test may be using another
         if _recipe_of(venv) != recipe:
             note(f"arm {arm.name}: making its environment: {recipe['setup'] or 'nothing to install'}")
             _install(arm, tree, venv, recipe["setup"])

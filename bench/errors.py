@@ -7,6 +7,7 @@
     │   ├── ImpossibleDevice             a device that this machine does not have
     │   ├── UnreadableResult             a file that is missing, truncated or not ours
     │   └── ShadowedKernels              another package named ``kernels`` was imported
+    ├── CannotStart                  3   a worker's interpreter or folder is gone
     ├── UnfitMachine                 4   the machine cannot be measured as asked
     │   └── UnusableGpu                  NVIDIA hardware is present and does not work
     ├── OutputNotWritable            7   the results folder cannot be written
@@ -45,6 +46,12 @@ class VnbenchError(Exception):
         self.remedy = remedy
         super().__init__(f"{what}. {remedy}" if remedy else what)
 
+    def with_words(self, what: str, remedy: str) -> VnbenchError:
+        """The same error, said in other words."""
+        self.what, self.remedy = what, remedy
+        self.args = (f"{what}. {remedy}",)
+        return self
+
 
 class UsageError(VnbenchError):
     exit_code = USAGE
@@ -68,6 +75,10 @@ class UnreadableResult(UsageError):
 
 class ShadowedKernels(UsageError):
     pass
+
+
+class CannotStart(VnbenchError):
+    exit_code = FAILED
 
 
 class UnfitMachine(VnbenchError):

@@ -38,7 +38,7 @@ class Judgement:
     n: int = 0
     tolerance: float = 0.0
     p: float | None = None  # of no change beyond the tolerance, adjusted for the number of workloads
-    detectable: float | None = None  # the smallest ratio that this many observations would have found 80 % of the time
+    detectable: float | None = None  # the smallest ratio that these ``n`` would have found 80 % of the time
     log_sd: float | None = None  # of one observation's log-ratio
     is_missing: bool = False  # on one side there is nothing to judge: reported, and never a pass
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ class WorkerLink:
 
     def __init__(self, events_fd: int) -> None:
         self._events = os.fdopen(events_fd, "w", buffering=1)
-        self._go = threading.Semaphore(0)
+        self._heard: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=self._listen, name="vnbench-link", daemon=True).start()
 
     def tell(self, event: str, **fields: Any) -> None:
@@ -31,16 +32,18 @@ class WorkerLink:
         sys.stdout.flush()
         self.tell("begin", item=item, log_bytes=os.fstat(sys.stdout.fileno()).st_size)
 
-    def meet(self, item: int) -> None:
-        """Wait until all workers of the group are about to time this item."""
+    def meet(self, item: int) -> str:
+        """Wait until all workers of the group are about to time this item, and give the parent's line."""
         self.tell("ready", item=item)
-        self._go.acquire()
+        return self._heard.get()
 
     def _listen(self) -> None:
         # Blocks in read(2) without the interpreter lock, so it costs the measurement nothing. It reads below sys.stdin,
         # whose lock would be held for ever in a forked child: a data-loader process closes its stdin first of all.
+        pending = b""
         while received := os.read(0, 4096):
-            for _ in range(received.count(b"\n")):  # each line is a go
-                self._go.release()
+            *lines, pending = (pending + received).split(b"\n")
+            for line in lines:
+                self._heard.put(line.decode())
         # A closed pipe: the parent is gone. The group is this worker's own, with its data-loader processes.
         os.killpg(os.getpgrp(), signal.SIGKILL)

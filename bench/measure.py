@@ -7,6 +7,7 @@ Nothing between ``start`` and ``stop`` belongs to the harness but the call of th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import gc
 import time
@@ -54,32 +55,39 @@ def measure(case: Case, device: Device, policy: Policy, deadline_ns: int | None 
 
 @dataclass(frozen=True)
 class Bursts:
-    """A case that is warmed up, to be sampled a burst at a time."""
+    """A case that is warmed up, to be sampled a burst at a time: so many samples of so many launches."""
 
-    take: Callable[[], int]
-    samples: int  # in a burst: the same in all, so that they can be told apart later
+    case: Case
+    device: Device
+    samples: int
     launches_per_sample: int
-    warmup_ns: tuple[int, ...]
+    warmup_ns: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def _take(self) -> Callable[[], int]:
+        block = self.device.repeat(self.case.launch, self.launches_per_sample)
+        return functools.partial(_take_sample, self.case, self.device, block, self.launches_per_sample)
+
+    def warm_up(self, duet: Duet) -> Bursts:
+        """The same after its warm-up, with as many samples as fill a burst's time."""
+        with _no_garbage_collection():
+            warmup_ns, _ = _warm_up(self._take, self.device, duet.warmup, None)
+        usual_ns = stats.quantile(warmup_ns[len(warmup_ns) // 2 :], 0.5) * self.launches_per_sample
+        samples = min(max(1, round(duet.burst_s * 1e9 / max(usual_ns, 1))), duet.burst_max_samples)
+        return dataclasses.replace(self, samples=samples, warmup_ns=tuple(warmup_ns))
 
     def burst(self) -> list[int]:
         """The samples of one burst, in ns per launch."""
         with _no_garbage_collection():
-            return [self.take() for _ in range(self.samples)]
+            return [self._take() for _ in range(self.samples)]
 
 
-def warmed(case: Case, device: Device, duet: Duet) -> Bursts:
-    """Warm a case up and size its bursts: as many samples as fill a burst's time, each of as many launches as it takes
-    for the device's timer and for no more than the most samples."""
-    burst_ns = duet.burst_s * 1e9
+def bursts(case: Case, device: Device, duet: Duet) -> Bursts:
+    """A case with as many launches in a sample as the device's timer needs, and as leave a burst no more than the most
+    samples."""
+    min_sample_ns = max(device.min_sample_ns, round(duet.burst_s * 1e9 / duet.burst_max_samples))
     with _no_garbage_collection():
-        launches = _launches_per_sample(
-            case, device, max(device.min_sample_ns, round(burst_ns / duet.burst_max_samples))
-        )
-        take = functools.partial(_take_sample, case, device, device.repeat(case.launch, launches), launches)
-        warmup_ns, _ = _warm_up(take, device, duet.warmup, None)
-    usual_ns = stats.quantile(warmup_ns[len(warmup_ns) // 2 :], 0.5) * launches
-    samples = min(max(1, round(burst_ns / max(usual_ns, 1))), duet.burst_max_samples)
-    return Bursts(take, samples, launches, tuple(warmup_ns))
+        return Bursts(case, device, 1, _launches_per_sample(case, device, min_sample_ns))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import fitness, sequential, stats
+from bench.errors import UnreadableResult
 from bench.judgement import Judgement, Verdict
 from bench.schema import Row
 from bench.sequential import Decision, Design
@@ -43,20 +44,40 @@ class Noise:
     decided: int  # trials that ended with PASS
 
 
+def names(plan: Plan, kind: str) -> tuple[str, ...]:
+    """What a test on such a device asks about: workloads, or one thing where the arms have workloads of their own."""
+    asked = plan.workloads[kind]
+    return (" : ".join(asked),) if plan.arms[0].workload else asked
+
+
 def collect(plan: Plan, rows: Iterable[Row]) -> list[Sessions]:
-    """The sessions of each workload and device in which both arms were measured."""
-    found: list[Sessions] = []
-    by_key: dict[tuple[str, str], dict[int, dict[str, Row]]] = {}
+    """The sessions in which both arms were measured, of all that the plan asks about.
+
+    Raises:
+        UnreadableResult: the samples of a row are not what its other columns say.
+    """
+    by_key: dict[tuple[str, str], dict[int, dict[str, Row]]] = {
+        (name, device.label): {} for device in plan.devices for name in names(plan, device.kind)
+    }
     for row in rows:
         device = row["device"] if row["device"] == "cpu" else f"{row['device']}:{row['device_index']}"
-        by_key.setdefault((_asked_for(plan, row), device), {}).setdefault(row["session"], {})[row["arm"]] = row
-    for (workload, device), sessions in by_key.items():
-        pairs = [sessions[number] for number in sorted(sessions)]
-        bad = [row for arms in pairs for row in arms.values() if row["status"] != "ok"]
-        bad += [_unlike(**arms) for arms in pairs if _is_whole(arms) and arms["A"]["unit"] != arms["B"]["unit"]]
-        ratios = [log_ratio(arms["A"], arms["B"]) for arms in pairs if _is_whole(arms)]
-        found.append(Sessions(workload, device, tuple(ratios), bad[0] if bad else None))
-    return found
+        name = names(plan, row["device"])[0] if plan.arms[0].workload else row["workload"]
+        by_key.setdefault((name, device), {}).setdefault(row["session"], {})[row["arm"]] = row
+    return [_sessions(plan, *key, [found[number] for number in sorted(found)]) for key, found in by_key.items()]
+
+
+def _sessions(plan: Plan, workload: str, device: str, pairs: Sequence[Mapping[str, Row]]) -> Sessions:
+    whole = [
+        arms for arms in pairs if arms.keys() >= {"A", "B"} and all(row["status"] == "ok" for row in arms.values())
+    ]
+    for row in (row for arms in whole for row in arms.values()):
+        if not (row["elapsed_ns"] and row["burst_samples"]) or len(row["elapsed_ns"]) % row["burst_samples"]:
+            raise UnreadableResult(f"run {plan.run_id}: session {row['session']} of {workload} has no whole bursts")
+        if row["value"] is None or row["median_ns"] is None:
+            raise UnreadableResult(f"run {plan.run_id}: session {row['session']} of {workload} has no figure")
+    bad = [row for arms in pairs for row in arms.values() if row["status"] != "ok"]
+    bad += [_unlike(**arms) for arms in whole if arms["A"]["unit"] != arms["B"]["unit"]]
+    return Sessions(workload, device, tuple(log_ratio(arms["A"], arms["B"]) for arms in whole), bad[0] if bad else None)
 
 
 def log_ratio(a: Row, b: Row) -> float:
@@ -76,20 +97,26 @@ def log_ratio(a: Row, b: Row) -> float:
         return float(np.median(ratios) + np.log(np.divide(_work(a), _work(b))))
 
 
-def settle(log_ratios: Mapping[str, Sequence[float]], trial: Trial) -> dict[str, tuple[Decision, float]]:
+def settle(
+    log_ratios: Mapping[str, Sequence[float]], trial: Trial, planned: int | None = None
+) -> dict[str, tuple[Decision, float]]:
     """The decision on each workload and the alpha that it was taken at.
 
     Holm's step-down procedure over workloads: all begin at alpha / m; each that shows a change leaves more to the rest.
     The intervals are at the alpha of their own decision, so that test and interval stay one.
+
+    Args:
+        planned: how many workloads were asked about, those included that could not be measured.
     """
-    alphas = dict.fromkeys(log_ratios, trial.alpha / max(1, len(log_ratios)))
+    count = max(planned or 0, len(log_ratios), 1)
+    alphas = dict.fromkeys(log_ratios, trial.alpha / count)
     while True:
         decisions = {
-            name: sequential.decide(values, trial.tolerance, Design(trial.looks, alphas[name]))
+            name: sequential.decide(values[: trial.looks[-1]], trial.tolerance, Design(trial.looks, alphas[name]))
             for name, values in log_ratios.items()
         }
         changed = [name for name, one in decisions.items() if one.verdict in ("REGRESSED", "IMPROVED")]
-        larger = trial.alpha / max(1, len(log_ratios) - len(changed))
+        larger = trial.alpha / max(1, count - len(changed))
         again = [name for name in log_ratios if name not in changed and alphas[name] < larger]
         if not changed or not again:
             return {name: (decision, alphas[name]) for name, decision in decisions.items()}
@@ -98,17 +125,18 @@ def settle(log_ratios: Mapping[str, Sequence[float]], trial: Trial) -> dict[str,
 
 def judge(plan: Plan, found: Sequence[Sessions]) -> list[Judgement]:
     """The verdict on each workload, with what could have been detected."""
-    names = {_key(one): one for one in found}
-    decisions = settle({key: one.log_ratios for key, one in names.items() if one.obstacle is None}, plan.trial)
+    by_key = {_key(one): one for one in found}
+    measured = {key: one.log_ratios for key, one in by_key.items() if one.obstacle is None}
+    decisions = settle(measured, plan.trial, len(found))
     return [
         _judgement(one, *decisions[key], plan.trial) if key in decisions else _not_measured(one, plan.trial)
-        for key, one in names.items()
+        for key, one in by_key.items()
     ]
 
 
 def noise(plan: Plan, found: Sequence[Sessions]) -> list[Noise]:
     """What the sessions of an A/A test say: disjoint trials in their order, each as long as a test would have been."""
-    design = Design(Trial().looks, plan.trial.alpha)
+    design = Design(Trial().looks, plan.trial.alpha / max(1, len(found)))
     tolerance = plan.trial.tolerance
     results = []
     for one in found:
@@ -137,12 +165,17 @@ def unfit(rows: Iterable[Row]) -> dict[str, list[str]]:
     return {flag: [f"{count} of {len(rows)} rows"] for flag, count in sorted(counts.items())}
 
 
-def detectable(log_sd: float | None, tolerance: float, design: Design) -> float | None:
-    """The smallest true ratio whose interval lies beyond the tolerance 80 % of the time, if all sessions are taken."""
-    level = sequential.levels(design)[-1]
+def detectable(log_sd: float | None, tolerance: float, design: Design, look: int | None = None) -> float | None:
+    """The smallest true ratio whose interval lies beyond the tolerance 80 % of the time.
+
+    Args:
+        look: the one that the sessions reached, counted from 1; by default the last.
+    """
+    reached = len(design.looks) if look is None else look
+    level = sequential.levels(design)[reached - 1] if reached else 0.0
     if log_sd is None or not level:
         return None
-    found = stats.detectable_ratio(log_sd, design.looks[-1], 1 - level)
+    found = stats.detectable_ratio(log_sd, design.looks[reached - 1], 1 - level)
     return None if found is None else found * (1 + tolerance)
 
 
@@ -152,7 +185,9 @@ def _judgement(one: Sessions, decision: Decision, alpha: float, trial: Trial) ->
     reason = ""
     if verdict == "INCONCLUSIVE":
         reason = f"{len(one.log_ratios)} of at most {trial.looks[-1]} sessions gave no clear answer"
-        if len(one.log_ratios) < trial.looks[0]:
+        if not one.log_ratios:
+            reason = "not measured: the test ended before it"
+        elif len(one.log_ratios) < trial.looks[0]:
             reason = f"{len(one.log_ratios)} sessions, where the first look is after {trial.looks[0]}"
     return Judgement(
         one.workload,
@@ -164,8 +199,9 @@ def _judgement(one: Sessions, decision: Decision, alpha: float, trial: Trial) ->
         decision.interval.n if decision.interval else len(one.log_ratios),
         trial.tolerance,
         _adjusted(decision.p, alpha, trial),
-        detectable(log_sd, trial.tolerance, Design(trial.looks, alpha)),
+        detectable(log_sd, trial.tolerance, Design(trial.looks, alpha), decision.look),
         log_sd,
+        is_missing=not one.log_ratios,
     )
 
 
@@ -185,25 +221,19 @@ def _not_measured(one: Sessions, trial: Trial) -> Judgement:
     return Judgement(one.workload, one.device, verdict, reason, tolerance=trial.tolerance)
 
 
+def _is_ok(row: Row) -> bool:
+    return bool(row["status"] == "ok")
+
+
 def _unlike(A: Row, B: Row) -> Row:
     """Arms with workloads of their own may do things that have no common measure."""
     return B | {"status": "unsupported", "reason": f"its figure is in {B['unit']}, that of A in {A['unit']}"}
-
-
-def _is_whole(arms: Mapping[str, Row]) -> bool:
-    return arms.keys() >= {"A", "B"} and all(row["status"] == "ok" for row in arms.values())
 
 
 def _work(row: Row) -> float:
     """The work of a launch, in ns times the unit of the headline."""
     work: float = row["value"] * row["median_ns"]
     return work
-
-
-def _asked_for(plan: Plan, row: Row) -> str:
-    """The workload that the arms stand for: where they have workloads of their own, the test has one name."""
-    chosen = [arm.workload for arm in plan.arms if arm.workload]
-    return " : ".join(plan.workloads[row["device"]]) if chosen else row["workload"]
 
 
 def _key(one: Sessions) -> str:

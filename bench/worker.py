@@ -120,7 +120,7 @@ def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
     link.tell("calibration", before_ns=before_ns, after_ns=_calibrate(device))
 
 
-def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable[[], None]) -> list[str]:
+def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable[[], object]) -> list[str]:
     """Measure one item into its row. Whatever goes wrong is the row's outcome. Returns the flags.
 
     Args:

@@ -44,7 +44,7 @@ def check_wrong():
 asked = []
 
 def wrong_later():
-    pass
+    time.sleep(0.001)
 
 def check_wrong_later():
     \"\"\"Right before it is timed, and wrong after.\"\"\"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bench import ab, arms, libraries, recovery, store
-from bench.errors import ImpossibleDevice, Interrupted, OutputNotWritable, VnbenchError
+from bench.errors import ImpossibleDevice, Interrupted, OutputNotWritable, UsageError, VnbenchError
 from bench.judgement import exit_code
 from bench.run import Silent
 from bench.schema import Row, window_ns
@@ -239,7 +239,6 @@ def test_two_revisions_of_ones_own_code(out: Path, tmp_path: Path, monkeypatch: 
         ("fails", "failed", "ValueError: it would not [/as code does] (naps.py:"),
         ("wrong", "wrong", "says its own check"),
         ("wrong_later", "wrong", "says its own check"),
-        ("nowhere", "failed", "naps.py:nowhere: no function 'nowhere'"),
     ],
 )
 def test_a_function_that_fails_is_an_error_after_one_session(out: Path, function: str, status: str, words: str) -> None:
@@ -251,6 +250,13 @@ def test_a_function_that_fails_is_an_error_after_one_session(out: Path, function
     assert all(row["value"] is None for row in rows)
     assert exit_code([found]) == 3
     assert incomplete(out) == []
+
+
+def test_a_function_that_is_not_there_is_the_users_to_mend_and_leaves_nothing_behind(out: Path) -> None:
+    with pytest.raises(UsageError, match=r"naps\.py:nowhere: no function 'nowhere'"):
+        ab.execute(plan_of("nowhere"), out)
+    assert incomplete(out) == []
+    assert not list((out / "runs").rglob("*.parquet"))
 
 
 def test_a_module_that_is_not_there_is_an_error_in_its_own_words(out: Path) -> None:
@@ -291,7 +297,7 @@ def test_a_device_that_cannot_be_opened_is_an_error_of_its_own(out: Path) -> Non
 # ---------------------------------------------------------------- signals, killed processes, disks
 
 
-@pytest.mark.parametrize(("signum", "code", "taken"), [(signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 0)])
+@pytest.mark.parametrize(("signum", "code", "taken"), [(signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 1)])
 def test_a_signal_keeps_the_sessions_so_far(out: Path, signum: signal.Signals, code: int, taken: int) -> None:
     plan = plan_of("nap", b=Arm("B", variables={"OTHER": "1"}), trial=Trial(looks=(20,)))
     with pytest.raises(Interrupted) as raised:
@@ -306,7 +312,7 @@ def test_a_signal_keeps_the_sessions_so_far(out: Path, signum: signal.Signals, c
     assert sorted((row["session"], row["arm"], row["status"]) for row in rows) == [
         (i, arm, "ok") for i in range(taken) for arm in "AB"
     ]
-    assert [(one.verdict, one.n) for one in judge(plan, rows)] == [("INCONCLUSIVE", taken)] * bool(taken)
+    assert [(one.verdict, one.n) for one in judge(plan, rows)] == [("INCONCLUSIVE", taken)]
     assert incomplete(out) == []
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 

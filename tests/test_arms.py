@@ -283,13 +283,13 @@ def test_a_revision_has_a_tree_and_an_environment_of_its_own(repository: Reposit
     assert (arm.revision, arm.tree, arm.python) == (
         repository.first,
         str(folder / "tree"),
-        str(folder / "venv" / "bin" / "python"),
+        str(next(folder.glob("venv-*")) / "bin" / "python"),
     )
     assert (folder / "tree" / "sub" / "code.py").read_text() == "NAME = 'first'\n"
     assert repository.git("rev-parse", "HEAD") == repository.second  # ours was not touched
     assert [note.partition(":")[0] for note in notes] == ["arm B", "arm B"]
     assert repository.count.read_text().splitlines() == ["once", arm.python]  # set up inside its environment
-    assert within(arm, tmp_path, "import sys; print(sys.prefix)") == str(folder / "venv")
+    assert within(arm, tmp_path, "import sys; print(sys.prefix)") == str(next(folder.glob("venv-*")))
     assert arms.place(arm, tmp_path).folder == str(folder / "tree")
 
 
@@ -304,14 +304,16 @@ def test_an_unchanged_revision_is_used_again(repository: Repository) -> None:
     assert (again, notes, repository.installs) == (first, [], 1)
 
 
-def test_another_setup_makes_the_environment_anew(repository: Repository) -> None:
+def test_another_setup_makes_an_environment_of_its_own_and_leaves_the_first_to_who_uses_it(
+    repository: Repository,
+) -> None:
     arm, _ = repository.realise("main")
-    left = Path(str(arm.python)).parent / "left"
-    left.touch()
-    _, notes = repository.realise("main", f"{repository.setup}; true")
+    other, notes = repository.realise("main", f"{repository.setup}; true")
     assert repository.installs == 2
-    assert not left.exists()
+    assert arm.python != other.python
+    assert Path(str(arm.python)).exists()
     assert len(notes) == 1
+    assert repository.realise("main") == (arm, [])
 
 
 def test_an_environment_that_was_never_finished_is_made_again(repository: Repository) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bench.device.fake import FakeDevice, Scenario
 from bench.kernel import Case
-from bench.measure import measure, warmed
+from bench.measure import Bursts, bursts, measure
 from bench.types import Check, DeviceInfo, Duet, Mark, Policy, SampleFlag, Work
 
 ONCE = Policy(warmup_rule="count", warmup_min_samples=1, warmup_min_s=0.0, min_samples=1, max_samples=1)
@@ -275,6 +275,10 @@ def test_the_collector_is_off_while_timing_and_put_back(fake_device: FakeDevice,
 DUET = Duet(pairs=3, burst_s=0.02, burst_max_samples=50, warmup_min_s=0.0, warmup_min_samples=3)
 
 
+def warmed(case: Case, device: FakeDevice, duet: Duet) -> Bursts:
+    return bursts(case, device, duet).warm_up(duet)
+
+
 class FineDevice(FakeDevice):
     """One whose timer does not resolve less than a millisecond."""
 
@@ -283,9 +287,9 @@ class FineDevice(FakeDevice):
 
 def test_a_burst_has_as_many_samples_as_fill_its_time(tmp_path: Path) -> None:
     device = device_with(tmp_path, Scenario(launch_ns=2_000_000))
-    bursts = warmed(ScriptedCase(device), device, DUET)
-    assert (bursts.samples, bursts.launches_per_sample, bursts.warmup_ns) == (10, 1, (2_000_000,) * 3)
-    assert bursts.burst() == [2_000_000] * 10
+    taken = warmed(ScriptedCase(device), device, DUET)
+    assert (taken.samples, taken.launches_per_sample, taken.warmup_ns) == (10, 1, (2_000_000,) * 3)
+    assert taken.burst() == [2_000_000] * 10
 
 
 @pytest.mark.parametrize(("launch_ns", "samples"), [(20_000_000, 1), (19_000_000, 1), (10**10, 1), (7_000_000, 3)])
@@ -297,54 +301,54 @@ def test_a_burst_has_one_sample_at_least(tmp_path: Path, launch_ns: int, samples
 def test_short_launches_are_bundled_so_that_no_burst_has_more_than_the_most_samples(tmp_path: Path) -> None:
     """20 ms in 50 samples is 400 us each: 40 launches of 10 us."""
     device = device_with(tmp_path, Scenario(launch_ns=10_000))
-    bursts = warmed(ScriptedCase(device), device, DUET)
-    assert (bursts.samples, bursts.launches_per_sample) == (50, 40)
+    taken = warmed(ScriptedCase(device), device, DUET)
+    assert (taken.samples, taken.launches_per_sample) == (50, 40)
     device.events.clear()
-    assert bursts.burst() == [10_000] * 50  # per launch
+    assert taken.burst() == [10_000] * 50  # per launch
     assert device.events.count("start") == 50
     assert device.events.count("launch") == 2000
 
 
 def test_the_timers_own_resolution_asks_for_more_launches(tmp_path: Path) -> None:
     device = FineDevice(DeviceInfo("fake", 0, "fake"), tmp_path, Scenario(launch_ns=10_000))
-    bursts = warmed(ScriptedCase(device), device, DUET)
-    assert (bursts.samples, bursts.launches_per_sample) == (20, 100)
+    taken = warmed(ScriptedCase(device), device, DUET)
+    assert (taken.samples, taken.launches_per_sample) == (20, 100)
 
 
 def test_a_case_that_resets_is_never_bundled(tmp_path: Path) -> None:
     device = device_with(tmp_path, Scenario(launch_ns=10_000))
-    bursts = warmed(ScriptedCase(device, resets=True), device, DUET)
-    assert (bursts.samples, bursts.launches_per_sample) == (50, 1)
+    taken = warmed(ScriptedCase(device, resets=True), device, DUET)
+    assert (taken.samples, taken.launches_per_sample) == (50, 1)
 
 
 def test_the_first_slow_launches_do_not_size_the_burst(tmp_path: Path) -> None:
     device = device_with(tmp_path, Scenario(launch_ns=2_000_000, first=(9.0, 9.0, 9.0, 50.0, 40.0, 30.0, 20.0, 10.0)))
-    bursts = warmed(ScriptedCase(device), device, dataclasses.replace(DUET, warmup_min_samples=10))
-    assert bursts.samples == 10
-    assert [ns // 2_000_000 for ns in bursts.warmup_ns] == [50, 40, 30, 20, 10, 1, 1, 1, 1, 1]
+    taken = warmed(ScriptedCase(device), device, dataclasses.replace(DUET, warmup_min_samples=10))
+    assert taken.samples == 10
+    assert [ns // 2_000_000 for ns in taken.warmup_ns] == [50, 40, 30, 20, 10, 1, 1, 1, 1, 1]
 
 
 def test_all_bursts_have_as_many_samples_however_the_machine_drifts(tmp_path: Path) -> None:
     """So that they can be told apart later."""
     device = device_with(tmp_path, Scenario(launch_ns=2_000_000, drift=0.05))
-    bursts = warmed(ScriptedCase(device), device, DUET)
-    assert {len(bursts.burst()) for _ in range(3)} == {bursts.samples}
+    taken = warmed(ScriptedCase(device), device, DUET)
+    assert {len(taken.burst()) for _ in range(3)} == {taken.samples}
 
 
 def test_warm_up_lasts_at_least_its_time(tmp_path: Path) -> None:
     device = device_with(tmp_path, Scenario(launch_ns=2_000_000))
-    bursts = warmed(ScriptedCase(device), device, dataclasses.replace(DUET, warmup_min_s=0.05))
-    assert sum(bursts.warmup_ns) >= 50_000_000
+    taken = warmed(ScriptedCase(device), device, dataclasses.replace(DUET, warmup_min_s=0.05))
+    assert sum(taken.warmup_ns) >= 50_000_000
 
 
 def test_the_collector_rests_during_a_burst_and_is_as_it_was_after_it(tmp_path: Path) -> None:
     device = device_with(tmp_path, Scenario())
     case = WatchingCase(device)
-    bursts = warmed(case, device, DUET)
+    taken = warmed(case, device, DUET)
     case.enabled.clear()
     assert gc.isenabled()
-    bursts.burst()
-    assert case.enabled == [False] * bursts.samples
+    taken.burst()
+    assert case.enabled == [False] * taken.samples
     assert gc.isenabled()
 
 

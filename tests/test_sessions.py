@@ -226,9 +226,10 @@ def test_workloads_and_devices_are_kept_apart() -> None:
     }
 
 
-def test_nothing_at_all_is_no_sessions() -> None:
+def test_what_was_never_reached_is_missing_and_no_pass() -> None:
     plan = ab_plan()
-    assert sessions.collect(plan, []) == []
+    (one,) = sessions.judge(plan, sessions.collect(plan, []))
+    assert (one.verdict, one.is_missing, one.n) == ("INCONCLUSIVE", True, 0)
     assert sessions.judge(plan, []) == []
 
 
@@ -353,9 +354,10 @@ def test_one_bad_workload_takes_no_answer_from_another() -> None:
     rows[-1] |= {"status": "failed", "reason": "no"}
     found = {one.workload: one for one in sessions.judge(plan, sessions.collect(plan, rows))}
     assert {name: one.verdict for name, one in found.items()} == {ONE: "REGRESSED", TWO: "ERROR"}
-    # What cannot be judged is no test, and takes no share of alpha.
-    alone = judged(plan, rows[:-2])
-    assert found[ONE].interval == alone.interval
+    # It was asked about, so it keeps its share of alpha.
+    interval = found[ONE].interval
+    assert interval is not None
+    assert interval.confidence == 1 - plan.trial.alpha / 2
 
 
 def test_what_can_be_found_shrinks_with_the_noise_and_grows_with_the_tolerance() -> None:

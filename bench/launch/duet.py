@@ -31,8 +31,9 @@ def play(
     """
     workers: list[WorkerProcess] = []
     try:
-        for job, place in zip(jobs, places, strict=True):
+        for job, place in lot.sample(list(zip(jobs, places, strict=True)), len(jobs)):
             workers.append(WorkerProcess(job, lock_fd, 1, place))
+        workers.sort(key=lambda worker: jobs.index(worker.job))
         with _listening(workers) as hear:
             if _take_turns(workers, lot, hear, on_poll):
                 for worker in workers:
@@ -54,12 +55,18 @@ def _take_turns(
         _wait(workers, lambda: any(map(_is_over, workers)) or all(each.ready for each in workers), hear, on_poll)
         return not any(map(_is_over, workers))
 
-    for _ in range(1 + workers[0].job.plan.duet.pairs):
+    for turn in range(1 + workers[0].job.plan.duet.pairs):
         for worker in lot.sample(workers, len(workers)):
             if not are_ready():
                 return False
-            worker.go()
+            worker.go(_common_size(workers) if turn else "warm up")
     return are_ready()
+
+
+def _common_size(workers: Sequence[WorkerProcess]) -> str:
+    """The samples and launches of a burst for both arms: the fewer samples, the more launches that either asked for."""
+    asked = [event for worker in workers for event in worker.outcome.events if event["event"] == "sized"]
+    return f"{min(event['samples'] for event in asked)} {max(event['launches'] for event in asked)}"
 
 
 def _is_over(worker: WorkerProcess) -> bool:

@@ -9,11 +9,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import child
+from bench.errors import CannotStart
 from bench.files import writing
 from bench.types import Job, Status
 
@@ -59,6 +60,22 @@ class Place:
     folder: str | None  # its working directory; None: this process's
 
 
+@contextlib.contextmanager
+def _closing(worker_fd: int, on_error: int) -> Iterator[None]:
+    """The worker has its own copy of its end of the pipe; where it could not be started, nobody needs either end.
+
+    Raises:
+        CannotStart: the interpreter or its folder is gone.
+    """
+    try:
+        yield
+    except OSError as error:
+        os.close(on_error)
+        raise CannotStart(f"a worker cannot be started: {error}", "Is its interpreter still there?") from error
+    finally:
+        os.close(worker_fd)
+
+
 class WorkerProcess:
     """One worker, and what has been heard of it."""
 
@@ -85,7 +102,7 @@ class WorkerProcess:
         self._buffer = b""
         arguments = str(job_file), str(worker_fd)
         variables = place.variables if place else child.environment()
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, _closing(worker_fd, on_error=self.events_fd):
             self.process = subprocess.Popen(
                 [*place.command, *arguments] if place else child.command("bench.worker", *arguments),
                 # Threads are shared out, or the processes would fight over the cores.
@@ -97,7 +114,6 @@ class WorkerProcess:
                 pass_fds=(worker_fd, lock_fd),
                 start_new_session=True,  # Ctrl-C is the parent's to handle; and children die with their worker
             )
-        os.close(worker_fd)
 
     def receive(self) -> list[Event]:
         """Events that have come; sets ``ended`` when there will be no more."""
@@ -115,12 +131,12 @@ class WorkerProcess:
             self._end()
         return events
 
-    def go(self) -> None:
+    def go(self, words: str = "go") -> None:
         self.ready = False
         self._restart_watch()
         with contextlib.suppress(BrokenPipeError):  # it has died; its end of the events pipe says so
             assert self.process.stdin is not None
-            self.process.stdin.write(b"go\n")
+            self.process.stdin.write(f"{words}\n".encode())
             self.process.stdin.flush()
 
     def kill_if_late(self) -> None:

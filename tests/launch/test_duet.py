@@ -28,10 +28,11 @@ events = os.fdopen(int(sys.argv[2]), "w", buffering=1)
 def tell(event, **fields): events.write(json.dumps({{"event": event, **fields}}) + "\\n")
 def meet():
     tell("ready", item=0)
-    assert sys.stdin.readline() == "go\\n"
-def prepare():
+    tell("heard", line=sys.stdin.readline())
+def prepare(samples=10, launches=1):
     tell("pid", pid=os.getpid())
     tell("begin", item=0, log_bytes=0)
+    tell("sized", item=0, samples=samples, launches=launches)
 def turns(count):
     for _ in range(count):
         meet()
@@ -118,6 +119,13 @@ def turns(outcomes: Sequence[Outcome]) -> list[tuple[int, int, int]]:
 # ---------------------------------------------------------------- taking turns
 
 
+def test_both_arms_take_bursts_of_one_size(session: Session) -> None:
+    """The fewer samples of either, of the more launches: other counts have other quartiles."""
+    a, b = (f"prepare({samples}, {launches}); turns(ALL); meet(); end()" for samples, launches in ((7, 3), (5, 4)))
+    for outcome in session.play(a, b):
+        assert [event["line"] for event in told(outcome, "heard")] == ["warm up\n", *["5 4\n"] * PAIRS, "go\n"]
+
+
 def test_one_burst_is_over_before_the_next_begins_and_each_pair_has_one_of_each_arm(session: Session) -> None:
     outcomes = session.play(WELL, WELL)
     assert [(outcome.finished, outcome.death) for outcome in outcomes] == [(1, None), (1, None)]
@@ -130,6 +138,7 @@ def test_one_burst_is_over_before_the_next_begins_and_each_pair_has_one_of_each_
 def test_who_goes_first_in_a_pair_is_drawn_by_lot(session: Session) -> None:
     outcomes = session.play(WELL, WELL, Random("a lot"))
     lot = Random("a lot")
+    lot.sample((0, 1), 2)  # who is started first
     expected = [index for _ in range(1 + PAIRS) for index in lot.sample((0, 1), 2)]
     assert [index for _, _, index in turns(outcomes)] == expected
     assert {(0, 1), (1, 0)} == set(zip(expected[::2], expected[1::2], strict=True))  # both ways were seen

@@ -16,8 +16,8 @@ from tests.proof.record import FOLDER
 
 Condition = Literal["quiet", "contended"]
 
-# By the share of all CPUs' time that went to others while the session was taken: that of `unfit:foreign-load`, and
-# half a CPU of two. In between, a session is neither.
+# By the share of all CPUs' time that went to others while a block of sessions was taken: that of `unfit:foreign-load`,
+# and half a CPU of two. In between, a block is neither. What came out has no say in it.
 QUIET_UP_TO, CONTENDED_FROM = 0.05, 0.25
 COLUMNS = (
     *("run_id", "started_at", "session", "arm", "elapsed_ns", "burst_samples", "value", "median_ns"),
@@ -53,9 +53,12 @@ class Session:
     b: Process
 
 
-def load(slowdown: int, condition: Condition, folder: Path = FOLDER) -> list[Session]:
-    """The sessions of that truth and condition in the order they were taken."""
-    return [session for session, share in _all(slowdown, folder) if _condition(share) == condition]
+Block = Sequence[Session]  # taken one after the other, as one run
+
+
+def load(slowdown: int, condition: Condition, folder: Path = FOLDER) -> list[Block]:
+    """The blocks of that truth and condition in the order they were taken."""
+    return [block for block, share in _blocks(slowdown, folder) if _condition(share) == condition]
 
 
 def _condition(foreign_cpu_fraction: float) -> Condition | None:
@@ -65,14 +68,20 @@ def _condition(foreign_cpu_fraction: float) -> Condition | None:
 
 
 @functools.cache
-def _all(slowdown: int, folder: Path) -> Sequence[tuple[Session, float]]:
+def _blocks(slowdown: int, folder: Path) -> list[tuple[Block, float]]:
+    """Each run with the mean share of the CPUs' time that went to others while it lasted."""
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.rglob(f"*proof-{slowdown}-*.parquet")):
+    for path in sorted(folder.rglob(f"*proof-{slowdown}*.parquet")):
         rows += pq.read_table(path, columns=list(COLUMNS), partitioning=None).to_pylist()
-    pairs: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
+    runs: dict[str, dict[int, dict[str, dict[str, Any]]]] = {}
     for row in sorted(rows, key=lambda row: row["started_at"]):
-        pairs.setdefault((row["run_id"], row["session"]), {})[row["arm"]] = row
-    return [(_session(pair), pair["A"]["foreign_cpu_fraction"]) for pair in pairs.values() if pair.keys() == {"A", "B"}]
+        runs.setdefault(row["run_id"], {}).setdefault(row["session"], {})[row["arm"]] = row
+    found = []
+    for sessions_ in runs.values():
+        pairs = [pair for _, pair in sorted(sessions_.items()) if pair.keys() == {"A", "B"}]
+        share = statistics.fmean(pair["A"]["foreign_cpu_fraction"] for pair in pairs)
+        found.append(([_session(pair) for pair in pairs], share))
+    return found
 
 
 def _session(pair: dict[str, dict[str, Any]]) -> Session:

@@ -4,46 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bench import stats
 from tests.proof import recordings, rules
 from tests.proof.record import SLOWDOWNS
-from tests.proof.recordings import Condition, Session
+from tests.proof.recordings import Block, Condition
 from tests.proof.rules import Tally
 
 CONDITIONS: tuple[Condition, ...] = ("quiet", "contended")
 
 
-def tallies(sessions: Sequence[Session], slowdown: int) -> list[Tally]:
+def tallies(blocks: Sequence[Block], slowdown: int) -> list[Tally]:
     """Every rule on the same sessions."""
-    stored = [rules.tally_stored(name, sessions, both_ways=slowdown == 0) for name in rules.STORED]
-    return [rules.tally_ab(sessions), *stored]
+    stored = [rules.tally_stored(name, blocks, are_alike=slowdown == 0) for name in rules.STORED]
+    return [rules.tally_ab(blocks), *stored]
 
 
 def markdown() -> str:
-    """A table for each condition: the share of trials that say ``slower``, with its bounds and the share decided."""
+    """A table for each condition: the share of trials that found something, its bounds, and the share decided."""
     lines: list[str] = []
     for condition in CONDITIONS:
-        found = {slowdown: tallies(recordings.load(slowdown, condition), slowdown) for slowdown in SLOWDOWNS}
-        lines += [f"### {condition}", "", "| rule | " + " | ".join(f"{_truth(one)}" for one in SLOWDOWNS) + " |"]
+        blocks = {slowdown: recordings.load(slowdown, condition) for slowdown in SLOWDOWNS}
+        found = {slowdown: tallies(blocks[slowdown], slowdown) for slowdown in SLOWDOWNS}
+        sessions = {slowdown: sum(map(len, blocks[slowdown])) for slowdown in SLOWDOWNS}
+        lines += [f"### {condition.capitalize()}", ""]
+        lines += ["| rule | " + " | ".join(f"{_truth(one)}, {sessions[one]} sessions" for one in SLOWDOWNS) + " |"]
         lines += ["| --- |" + " --- |" * len(SLOWDOWNS)]
         for index, first in enumerate(found[0]):
-            cells = [_cell(found[slowdown][index]) for slowdown in SLOWDOWNS]
+            cells = [_cell(found[slowdown][index], slowdown) for slowdown in SLOWDOWNS]
             lines.append(f"| {first.rule} | {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
 
 
 def _truth(slowdown: int) -> str:
-    return f"{slowdown} % slower" if slowdown else "alike (false alarms)"
+    return f"{slowdown} % slower" if slowdown else "alike"
 
 
-def _cell(one: Tally) -> str:
+def _cell(one: Tally, slowdown: int) -> str:
+    """Of arms that are alike, ``faster`` is as false as ``slower``."""
     if not one.trials:
         return "–"
-    share = one.share
-    return (
-        f"{one.slower / one.trials:.1%} ({share.low:.1%}–{share.high:.1%}) of {one.trials}, "
-        f"decided {one.decided / one.trials:.0%}"
-    )
+    hits = one.slower if slowdown else one.slower + one.faster
+    share = stats.clopper_pearson(hits, one.trials)
+    decided = 1 - one.unclear / one.trials
+    return f"{hits}/{one.trials} ({share.low:.1%}–{share.high:.1%}), decided {decided:.0%}"
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """The rules that are held against each other, each a judge of disjoint trials of the same recorded sessions.
 
-`ab` takes sessions as they come until it is clear. All others compare stored processes: a baseline of the first five
-sessions of a trial, the next five as the current ones, and five more to confirm. They are ours (`gate`), and what
-people use: pytest-benchmark's --benchmark-compare-fail on one process a side, and tests that pool the samples.
+`ab` takes sessions as they come until it is clear. All others compare stored processes: a baseline of five sessions, the
+next five as the current ones, and five more to confirm, all of one block. They are ours (`gate`), and what people use:
+pytest-benchmark's --benchmark-compare-fail on one process a side, and tests of the pooled samples. The processes are those
+of the sessions, so they ran in bursts; but for that, all rules see the same.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,74 +19,78 @@ from bench import sequential, stats
 from bench.sequential import Design
 from bench.stats import Interval
 from bench.types import Trial
-from tests.proof.recordings import Process, Session
+from tests.proof.recordings import Block, Process
 
 PROCESSES = 5  # on each side of a comparison with a baseline
 GATE_TOLERANCE = 0.02
 ALPHA = 0.05
 
 Side = Sequence[Process]
+Rule = Callable[[Side, Side, Side], str]
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How often a rule said ``slower``, and how often it said anything at all."""
+    """How often a rule said ``slower`` or ``faster``, and how often anything at all."""
 
     rule: str
     trials: int
     slower: int
-    decided: int  # slower, faster or no slower; the others were inconclusive
-    sessions: int
-
-    @property
-    def share(self) -> Interval:
-        return stats.clopper_pearson(self.slower, self.trials)
+    faster: int
+    unclear: int
+    sessions: int  # that it took, all trials together
 
 
-def tally_ab(sessions: Sequence[Session]) -> Tally:
-    """`vnbench ab`, each trial as long as it would have been."""
+def tally_ab(blocks: Sequence[Block]) -> Tally:
+    """`vnbench ab`, each trial as long as it would have been; one that the recording does not suffice for is left out."""
     trial = Trial()
     design = Design(trial.looks, trial.alpha)
-    ended = sequential.trials([one.log_ratio for one in sessions], trial.tolerance, design)
-    slower = sum(one.verdict == "REGRESSED" for one in ended)
-    decided = sum(one.verdict != "INCONCLUSIVE" for one in ended)
+    ended = sequential.trials([one.log_ratio for block in blocks for one in block], trial.tolerance, design)
+    verdicts = Counter(one.verdict for one in ended)
     used = sum(design.looks[one.look - 1] for one in ended)
-    return Tally("ab", len(ended), slower, decided, used)
+    return Tally("ab", len(ended), verdicts["REGRESSED"], verdicts["IMPROVED"], verdicts["INCONCLUSIVE"], used)
 
 
-def tally_stored(name: str, sessions: Sequence[Session], *, both_ways: bool) -> Tally:
+def tally_stored(name: str, blocks: Sequence[Block], *, are_alike: bool) -> Tally:
     """A rule for stored baselines, on disjoint trials of fifteen sessions.
 
     Args:
-        both_ways: the arms are alike, so a trial's other processes make a second one.
+        are_alike: the arms are, so that every other trial may take them the other way round.
     """
-    rule, slower, decided, trials = STORED[name], 0, 0, 0
-    for begin in range(0, len(sessions) - 3 * PROCESSES + 1, 3 * PROCESSES):
-        first, second, third = (sessions[begin + i * PROCESSES :][:PROCESSES] for i in range(3))
-        streams = [([s.a for s in first], [s.b for s in second], [s.b for s in third])]
-        if both_ways:
-            streams.append(([s.b for s in first], [s.a for s in second], [s.a for s in third]))
-        for baseline, current, confirmation in streams:
-            says = rule(baseline, current, confirmation)
-            trials += 1
-            slower += says == "slower"
-            decided += says != "unclear"
-    return Tally(name, trials, slower, decided, trials * 2 * PROCESSES)
+    rule = STORED[name]
+    says: Counter[str] = Counter()
+    for block in blocks:
+        for begin in range(0, len(block) - 3 * PROCESSES + 1, 3 * PROCESSES):
+            first, second, third = (block[begin + i * PROCESSES :][:PROCESSES] for i in range(3))
+            if are_alike and says.total() % 2:
+                says[rule([s.b for s in first], [s.a for s in second], [s.a for s in third])] += 1
+            else:
+                says[rule([s.a for s in first], [s.b for s in second], [s.b for s in third])] += 1
+    total = says.total()
+    return Tally(name, total, says["slower"], says["faster"], says["unclear"], total * 2 * PROCESSES)
 
 
-def _gate(of: Callable[[Process], float]) -> Callable[[Side, Side, Side], str]:
+def _gate(of: Callable[[Process], float]) -> Rule:
+    """`vnbench gate` on a figure of each process: Welch's interval, and a regression only if it is confirmed."""
+
     def judge(baseline: Side, current: Side, confirmation: Side) -> str:
-        test = stats.welch_ratio_test(list(map(of, current)), list(map(of, baseline)), 1 + GATE_TOLERANCE)
-        again = stats.welch_ratio_test(list(map(of, confirmation)), list(map(of, baseline)), 1 + GATE_TOLERANCE)
-        assert test is not None and again is not None
-        if test.interval.low > 1 + GATE_TOLERANCE:
-            return "slower" if again.interval.low > 1 + GATE_TOLERANCE else "unclear"
-        return "no slower" if test.interval.high < 1 + GATE_TOLERANCE else "unclear"
+        (now, again) = (_interval(list(map(of, side)), list(map(of, baseline))) for side in (current, confirmation))
+        if now.low > 1 + GATE_TOLERANCE:
+            return "slower" if again.low > 1 + GATE_TOLERANCE else "unclear"
+        if now.high < 1 / (1 + GATE_TOLERANCE):
+            return "faster"
+        return "no slower" if now.high < 1 + GATE_TOLERANCE else "unclear"
 
     return judge
 
 
-def _fails_at(of: Callable[[Process], float], share: float) -> Callable[[Side, Side, Side], str]:
+def _interval(new: Sequence[float], old: Sequence[float]) -> Interval:
+    test = stats.welch_ratio_test(new, old)
+    assert test is not None
+    return test.interval
+
+
+def _fails_at(of: Callable[[Process], float], share: float) -> Rule:
     """pytest-benchmark's ``--benchmark-compare-fail=<figure>:<share>``, on a process a side."""
 
     def judge(baseline: Side, current: Side, confirmation: Side) -> str:
@@ -93,7 +99,7 @@ def _fails_at(of: Callable[[Process], float], share: float) -> Callable[[Side, S
     return judge
 
 
-def _pooled(test: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Side, Side, Side], str]:
+def _pooled(test: Callable[[np.ndarray, np.ndarray], float]) -> Rule:
     """A two-sample test on all samples of all processes, as if they were independent."""
 
     def judge(baseline: Side, current: Side, confirmation: Side) -> str:
@@ -101,6 +107,22 @@ def _pooled(test: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[Side, 
         return "slower" if test(new, old) < ALPHA else "no slower"
 
     return judge
+
+
+def _beyond(
+    test: Callable[[np.ndarray, np.ndarray], float], margin: float
+) -> Callable[[np.ndarray, np.ndarray], float]:
+    """The same test, at half the level and only where the medians differ by a margin."""
+
+    def p(new: np.ndarray, old: np.ndarray) -> float:
+        return 2 * test(new, old) if np.median(new) > np.median(old) * (1 + margin) else 1.0
+
+    return p
+
+
+def _of_medians(baseline: Side, current: Side, confirmation: Side) -> str:
+    """Welch's t on a median a process, one-sided at 2.5 %, without a margin."""
+    return "slower" if _interval([s.median_ns for s in current], [s.median_ns for s in baseline]).low > 1 else "unclear"
 
 
 def _u_test(new: np.ndarray, old: np.ndarray) -> float:
@@ -111,12 +133,15 @@ def _welch(new: np.ndarray, old: np.ndarray) -> float:
     return float(scipy_stats.ttest_ind(new, old, equal_var=False, alternative="greater").pvalue)
 
 
-STORED: dict[str, Callable[[Side, Side, Side], str]] = {
+STORED: dict[str, Rule] = {
     "gate": _gate(lambda one: one.median_ns),
     "gate on minima": _gate(lambda one: one.min_ns),
     "pytest-benchmark mean:5%": _fails_at(lambda one: one.mean_ns, 0.05),
     "pytest-benchmark min:5%": _fails_at(lambda one: one.min_ns, 0.05),
     "pytest-benchmark median:5%": _fails_at(lambda one: one.median_ns, 0.05),
+    "pytest-benchmark min:2%": _fails_at(lambda one: one.min_ns, 0.02),
     "U test, samples pooled": _pooled(_u_test),
+    "U test, samples pooled, 2.5 % level, 2 % margin": _pooled(_beyond(_u_test, 0.02)),
     "Welch, samples pooled": _pooled(_welch),
+    "Welch, a median a process": _of_medians,
 }

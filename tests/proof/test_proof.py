@@ -8,13 +8,13 @@ import pytest
 
 from tests.proof import recordings, report, rules
 from tests.proof.record import ROOT, SLOWDOWNS
-from tests.proof.recordings import Process, Session
+from tests.proof.recordings import Block, Process, Session
 
 DOCUMENT = ROOT / "docs" / "proof.md"
 
 
 @pytest.fixture(scope="module")
-def quiet() -> list[Session]:
+def quiet() -> list[Block]:
     return recordings.load(0, "quiet")
 
 
@@ -26,17 +26,17 @@ def test_the_tables_of_the_document_are_what_the_recordings_say() -> None:
 
 def test_a_rule_sees_what_was_put_in_and_nothing_where_nothing_was() -> None:
     """Of sessions whose truth is known exactly."""
-    alike = [Session(0.0, _process(1000), _process(1000)) for _ in range(30)]
-    slower = [Session(0.05, _process(1000), _process(1100)) for _ in range(30)]
+    alike = [[Session(0.0, _process(1000), _process(1000)) for _ in range(30)]]
+    slower = [[Session(0.05, _process(1000), _process(1100)) for _ in range(30)]]
     assert rules.tally_ab(alike).slower == 0
     assert rules.tally_ab(slower).slower == rules.tally_ab(slower).trials == 6
     for name in rules.STORED:
-        assert rules.tally_stored(name, alike, both_ways=True).slower == 0, name
-        found = rules.tally_stored(name, slower, both_ways=False)
+        assert rules.tally_stored(name, alike, are_alike=True).slower == 0, name
+        found = rules.tally_stored(name, slower, are_alike=False)
         assert (found.slower, found.trials) == (2, 2), name
 
 
-def test_trials_share_no_process(quiet: list[Session]) -> None:
+def test_trials_share_no_session(quiet: list[Block]) -> None:
     seen: list[int] = []
 
     def rule(baseline: rules.Side, current: rules.Side, confirmation: rules.Side) -> str:
@@ -45,11 +45,11 @@ def test_trials_share_no_process(quiet: list[Session]) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(rules.STORED, "watched", rule)
-        tally = rules.tally_stored("watched", quiet, both_ways=True)
+        tally = rules.tally_stored("watched", quiet, are_alike=True)
     assert len(seen) == len(set(seen)) == tally.trials * 15
 
 
-def test_every_truth_was_recorded_in_quiet(quiet: list[Session]) -> None:
+def test_every_truth_was_recorded_in_quiet(quiet: list[Block]) -> None:
     assert quiet
     assert all(recordings.load(slowdown, "quiet") for slowdown in SLOWDOWNS)
 
