@@ -155,15 +155,17 @@ def pack(
 ) -> Packed:
     """Pack the runs of these files, each once, or ``only`` the one whose id begins so.
 
-    Originals are removed, if at all, after the new files were synchronised and each run was read back and found equal.
+    Originals are removed, if at all, after the new files were synchronised and each run was read back and found equal:
+    that of every file, also where a run is in several and one of them was packed.
 
     Raises:
         UnreadableResult: a file is missing, damaged, not ours, or of a newer schema; nothing was removed.
-        UsageError: no run, or not one, begins with ``only``, or two files give a column different types.
+        UsageError: no run, or not one, begins with ``only``, or two files give a column different types; or with
+            ``remove_originals`` two files hold different rows of one run, and nothing was removed.
         OutputNotWritable: the folder cannot be written.
     """
     sources = _sources(paths, only)
-    kinds = _kinds(dict.fromkeys(path for path, _ in sources))
+    kinds = _kinds(dict.fromkeys(paths if remove_originals else (path for path, _ in sources)))
     total = sum(len(ids) for _, ids in sources)
     done = 0
     with Writer(folder, kinds) as writer:
@@ -177,6 +179,7 @@ def pack(
     before = sum(path.stat().st_size for path in paths)
     if remove_originals:
         verify(sources, new, kinds)
+        _verify_doubles(paths, sources, new, kinds)
         kept = {path.resolve() for path in new}
         removed = tuple(path for path in paths if path.resolve() not in kept)
         for path in removed:
@@ -192,13 +195,42 @@ def verify(sources: Sequence[tuple[Path, frozenset[str]]], new: Sequence[Path], 
     Raises:
         UnreadableResult: one differs, or is not there.
     """
+    for run_id, path in _unlike(sources, new, kinds):
+        raise UnreadableResult(f"run {run_id} of {path} was not packed as it is", "The originals are kept")
+
+
+def _verify_doubles(
+    paths: Sequence[Path], sources: Sequence[tuple[Path, frozenset[str]]], new: Sequence[Path], kinds: pa.Schema
+) -> None:
+    """Hold the runs that were passed over, since another file has them too, against what was packed.
+
+    Raises:
+        UsageError: one differs.
+    """
+    taken = dict(sources)
+    doubles = [
+        (path, frozenset(entry.run_id for entry in entries) - taken.get(path, frozenset()))
+        for path, entries in dataset.index(paths)
+    ]
+    for run_id, path in _unlike([one for one in doubles if one[1]], new, kinds):
+        other = next(source for source, ids in sources if run_id in ids)
+        raise UsageError(
+            f"{other} and {path} hold different measurements of run {run_id}",
+            "The originals are all kept, and the first is packed; name one of the two",
+        )
+
+
+def _unlike(
+    sources: Sequence[tuple[Path, frozenset[str]]], new: Sequence[Path], kinds: pa.Schema
+) -> Iterator[tuple[str, Path]]:
+    """The runs of these files that the new ones do not hold just so."""
     written = {entry.run_id: path for path, entries in dataset.index(new) for entry in entries}
     for path, ids in sources:
         for plan, table in _runs_of(path, ids, kinds):
             target = written.get(plan.run_id)
             copies = [] if target is None else list(_runs_of(target, {plan.run_id}, kinds))
             if [(plan, True)] != [(copy, _same(table, copied)) for copy, copied in copies]:
-                raise UnreadableResult(f"run {plan.run_id} of {path} was not packed as it is", "The originals are kept")
+                yield plan.run_id, path
 
 
 def _sources(paths: Sequence[Path], only: str | None) -> list[tuple[Path, frozenset[str]]]:

@@ -238,10 +238,19 @@ def read(path: Path) -> tuple[Plan, list[Row]]:
             raise UnreadableResult(
                 f"{path}: schema {version}, this vnbench reads up to {schema.VERSION}", "Upgrade vnbench"
             )
-        return schema.plan_of(metadata), _complete(pq.read_table(path, partitioning=None))
+        return schema.plan_of(metadata), _complete(_typed(pq.read_table(path, partitioning=None)))
     except DAMAGE as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnreadableResult(f"{path}: not a readable Parquet file ({reason})") from None
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """The table with figures and texts as this schema has them; `pa.ArrowException` where one cannot be."""
+    for i, field in enumerate(table.schema):
+        known = schema.SCHEMA.field(field.name) if field.name in schema.SCHEMA.names else field
+        if known.type != field.type and not pa.types.is_nested(known.type):
+            table = table.set_column(i, known.name, table.column(i).cast(known.type))
+    return table
 
 
 def _complete(table: pa.Table) -> list[Row]:

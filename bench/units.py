@@ -35,7 +35,9 @@ def show(value: float | None, unit: str, digits: int = 4) -> str:
 
 
 def significant(number: float, digits: int) -> str:
-    """The number rounded to significant digits, never in exponent form."""
+    """The number rounded to significant digits, never in exponent form; "∞" beyond all numbers, a dash for none."""
+    if not math.isfinite(number):
+        return "–" if math.isnan(number) else "∞" if number > 0 else "-∞"
     if number == 0:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(number))))
@@ -44,10 +46,16 @@ def significant(number: float, digits: int) -> str:
 
 def show_ns(elapsed_ns: float) -> str:
     """A time under the unit people would say: ns, µs, ms, s."""
+    number, unit = scaled_ns(elapsed_ns)
+    return f"{significant(number, 3 if unit == 'ns' else 4)} {unit}"
+
+
+def scaled_ns(elapsed_ns: float) -> tuple[float, str]:
+    """A time's number and unit as `show_ns` has them."""
     for factor, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
         if abs(elapsed_ns) >= factor:
-            return f"{significant(elapsed_ns / factor, 4)} {unit}"
-    return f"{significant(elapsed_ns, 3)} ns"
+            return elapsed_ns / factor, unit
+    return elapsed_ns, "ns"
 
 
 def show_bytes(size: float) -> str:

@@ -196,3 +196,32 @@ def test_texts_are_stored_once_per_row_group(tmp_path: Path) -> None:
     group = pq.read_metadata(writer.files[0]).row_group(0)
     sizes = {group.column(i).path_in_schema: group.column(i).total_uncompressed_size for i in range(group.num_columns)}
     assert sizes["environment"] < 2 * sum(map(len, texts))
+
+
+def test_nothing_is_removed_when_two_files_of_a_run_differ(paths: list[Path], out: Path) -> None:
+    double = out / "elsewhere" / "runs" / paths[0].name
+    double.parent.mkdir(parents=True)
+    other = result(out / "other", "aaaa", "node1", rows=2)
+    other.replace(double)
+    with pytest.raises(UsageError, match="different measurements of run aaaa") as error:
+        pack.pack([*paths, double], out / "packed", remove_originals=True)
+    assert str(paths[0]) in str(error.value)
+    assert str(double) in str(error.value)
+    assert all(path.exists() for path in (*paths, double))
+
+
+def test_a_column_that_only_the_second_file_of_a_run_has_is_not_lost(paths: list[Path], out: Path) -> None:
+    table = pq.read_table(paths[0])
+    double = out / "double.parquet"
+    pq.write_table(table.append_column("added", pa.array([1.0] * table.num_rows)), double)
+    with pytest.raises(UsageError, match="different measurements"):
+        pack.pack([*paths, double], out / "packed", remove_originals=True)
+    assert double.exists()
+
+
+def test_equal_files_of_a_run_are_both_removed(paths: list[Path], out: Path) -> None:
+    double = out / "double.parquet"
+    double.write_bytes(paths[0].read_bytes())
+    done = pack.pack([*paths, double], out / "packed", remove_originals=True)
+    assert len(done.removed) == 4
+    assert not double.exists()

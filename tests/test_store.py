@@ -469,3 +469,15 @@ def test_the_plan_of_a_run_in_progress_is_on_the_disk(out: Path) -> None:
     folder = begun(out, plan)
     assert Plan.from_json(json.loads((folder.path / "plan.json").read_text())) == plan
     folder.release()
+
+
+def test_a_column_of_another_type_is_read_as_ours_or_is_unreadable(out: Path) -> None:
+    plan = make_plan()
+    table = schema.to_table([make_row(plan, value=2.5)], plan)
+    at = table.column_names.index("value")
+    path = out / "foreign.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(table.set_column(at, "value", pa.array(["2.5"])), path)
+    assert store.read(path)[1][0]["value"] == 2.5
+    pq.write_table(table.set_column(at, "value", pa.array(["fast"])), path)
+    assert "not a readable Parquet file" in unreadable(path)

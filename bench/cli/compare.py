@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bench.cli.options import out_option
+from bench.cli.options import out_option, tolerance_of
 
 if TYPE_CHECKING:
     from bench.comparison.model import Comparison
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @click.option("--reference", metavar="SIDE", help="The side to compare with.  [default: the first]")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 1, max_open=True),
-    default=0.0,
+    default="0%",
     show_default=True,
-    help="How far from 1 a ratio means nothing: 0.02 is 2 %.",
+    callback=tolerance_of,
+    help="How far from 1 a ratio means nothing: 2% or 0.02.",
 )
 @click.option("--open", "is_open", is_flag=True, help="Compare unequal specs and policies too, and mark them.")
 @click.option("--format", "shape", type=click.Choice(["table", "markdown", "csv", "json"]), default="table")
@@ -98,6 +98,8 @@ def _print(found: Comparison, economics: Economics | None, shape: str) -> None:
     elif shape == "csv":
         for line in compare_text.csv_lines(found):
             click.echo(line)
+        for line in (*found.warnings, *found.notes):
+            click.echo(f"note: {line}", err=True)
         if economics is not None:
             click.echo("note: what it costs is in --format table, markdown and json, and in --html", err=True)
     elif shape == "markdown":

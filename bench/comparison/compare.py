@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast, overload
 import numpy as np
 import pyarrow as pa
 
-from bench import estimates, stats
+from bench import estimates, fitness, stats
 from bench.comparison import contrast as contrasts
 from bench.comparison import suite_ratios as suite_contrast
 from bench.comparison import surroundings
@@ -22,6 +22,9 @@ from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from bench.estimates import Array
+
+
+_FEW = 4  # sides, that a sentence names
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,17 @@ def compare_selected(
 def compare(
     gathered: Gathered, *, reference: int = 0, tolerance: float = 0.0, confidence: float = 0.95, is_open: bool = False
 ) -> Comparison:
-    """Compare all sides with the one at ``reference``."""
+    """Compare all sides with the one at ``reference``.
+
+    Raises:
+        UsageError: all measurements are of A/B sessions, whose arms are no sides.
+    """
     table, side, sides = gathered.table, gathered.side, gathered.sides
     notes: tuple[str, ...] = ()
     arms = coded(table, "arm")
     is_side = arms.codes == len(arms.texts) - 1
+    if len(is_side) and not is_side.any():
+        raise UsageError("there are only measurements of A/B sessions here", "vnbench ab says what those found")
     if not is_side.all():
         notes += (f"{int((~is_side).sum())} measurements of A/B sessions are left out: their arms are no sides",)
         table, side = table.filter(pa.array(is_side)), side[is_side]
@@ -97,10 +106,54 @@ def compare(
         differences=differences,
         refusals=contrasts.refusals(observed, contrast, names, reference),
         is_open=is_open,
-        notes=(*notes, *more),
+        notes=(*notes, *_notes(observed, contrast), *more),
         outcomes=frozenset(VERDICTS[i] for i in np.unique(contrast.verdicts).tolist()),
         is_simulated=bool(observed.flags.get("simulated", np.zeros(1)).any()),
+        warnings=(*_shared(gathered), *_unfit(observed)),
     )
+
+
+def _notes(observed: Observations, contrast: Contrast) -> Iterator[str]:
+    """What is to be said of the figures as a whole."""
+    if observed.is_roof.any():
+        yield "roofs not counted: neither among all workloads nor in Holm's number of them; they have one of their own"
+    if (~contrast.levels & np.isfinite(contrast.p_alone)).any():
+        yield (
+            "with fewer than 3 nodes on a side, an interval is of these runs on these nodes: what changes from hour to "
+            "hour is not in it"
+        )
+
+
+def _shared(gathered: Gathered) -> Iterator[str]:
+    """That sides hold the same measurements. A run of several nodes is no such case where they are sides."""
+    sides = len(gathered.sides)
+    node, run = (coded(gathered.machines, name) for name in ("node", "run_id"))
+    of_node = node.codes.astype(np.int64) * len(run.texts) + run.codes
+    pairs = np.unique(of_node * sides + gathered.machine_side)
+    runs, counts = np.unique(pairs // sides, return_counts=True)
+    shared = runs[counts > 1]
+    if len(shared):
+        found = np.unique(pairs[np.isin(pairs // sides, shared)] % sides).tolist()
+        names = " and ".join(gathered.sides[i][0] for i in found) if len(found) <= _FEW else f"{len(found)} sides"
+        runs_ = f"{len(shared)} run{'' if len(shared) == 1 else 's'}"
+        yield f"SHARED: {names} hold the same {runs_}: what is compared with itself differs in nothing"
+
+
+def _unfit(observed: Observations) -> Iterator[str]:
+    """How many figures are of machines that were not fit to measure."""
+    count = int((_is_unfit(observed) & (observed.nodes > 0)).sum())
+    if count:
+        of = int((observed.nodes > 0).sum())
+        yield f"UNFIT: {count} of {of} figures are from a machine that was not fit to measure."
+
+
+def _is_unfit(observed: Observations) -> Array:
+    """Of each group: whether a row of it is from an unfit machine."""
+    found = np.zeros(len(observed.nodes), dtype=bool)
+    for flag, counts in observed.flags.items():
+        if fitness.is_unfit(flag):
+            found |= counts > 0
+    return found
 
 
 def _sides(gathered: Gathered) -> tuple[Side, ...]:
@@ -149,7 +202,7 @@ def _cell(all_: Cells, side: int, cell: int) -> Cell:
         value=math.exp(mean) if has_value and abs(mean) < estimates.LARGEST_LOG else None,
         interval=None if own is None else own.interval,
         unit=cast("str | None", known("unit")) if has_value else None,
-        better=cast("str | None", known("better")) or "higher",
+        better=cast("str | None", known("better")),
         nodes=int(observed.nodes[group]),
         replicates=int(observed.replicate_count[group]),
         level=None if test is None else level,
@@ -181,9 +234,12 @@ def _note(all_: Cells, side: int, cell: int) -> str:
     """Why the verdict is not a plain one."""
     observed, contrast = all_.observed, all_.contrast
     group = side * len(observed.cells) + cell
+    theirs = all_.reference * len(observed.cells) + cell
     verdict = VERDICTS[int(contrast.verdicts[group])]
     if verdict in ("failed", "unsupported"):
         counts = ", ".join(f"{name} {count}" for name, count in _counted(observed.statuses, group))
+        if verdict == "unsupported" and observed.nodes[group]:
+            return f"the reference cannot do it{_reason(observed, theirs)}"
         return f"{counts}{_reason(observed, group)}"
     if verdict == "missing":
         if observed.nodes[group]:
@@ -193,12 +249,22 @@ def _note(all_: Cells, side: int, cell: int) -> str:
         keys = contrast.unlike.get(group, ("unit",))
         return f"{' and '.join(keys)} differ from the reference's"
     marks = ["compared all the same (--open): not alike"] if contrast.is_open[group] else []
+    if _unfit_at(observed, group):
+        marks.append("measured on an unfit machine")
+    if theirs != group and _unfit_at(observed, theirs):
+        marks.append("the reference was measured on an unfit machine")
     if verdict == "undecided":
-        if np.isnan(contrast.p_alone[group]):
+        if observed.at("better", int(observed.first[group])) not in ("higher", "lower"):
+            marks.append("which way is good is not known")
+        elif np.isnan(contrast.p_alone[group]):
             marks.append("too few replicates for an interval: 3 fresh processes, or 3 nodes, on each side give one")
         elif contrast.p_alone[group] < 1 - all_.confidence:
             marks.append("clear by itself, not among so many workloads (Holm)")
     return "; ".join(marks)
+
+
+def _unfit_at(observed: Observations, group: int) -> bool:
+    return any(counts[group] and fitness.is_unfit(flag) for flag, counts in observed.flags.items())
 
 
 def _reason(observed: Observations, group: int) -> str:

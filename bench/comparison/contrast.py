@@ -22,7 +22,8 @@ VERDICTS: tuple[Verdict, ...] = (
 )  # fmt: skip
 # Of several that hold, the first is the verdict; a group of which none holds is undecided.
 _ORDER: tuple[Verdict, ...] = (
-    "failed", "missing", "unsupported", "missing", "reference", "incomparable", "missing", "better", "worse",
+    "failed", "missing", "unsupported", "missing", "reference", "unsupported", "incomparable", "missing",
+    "better", "worse",
 )  # fmt: skip
 _NUMBER = {verdict: i for i, verdict in enumerate(VERDICTS)}
 
@@ -35,7 +36,7 @@ class Contrast:
     levels: Array  # whether the interval speaks of nodes
     interval: Tests  # of the value itself
     point: Array  # the ratio of the values
-    p: Array  # Holm-adjusted
+    p: Array  # Holm-adjusted: over the workloads of the side, and apart over its roofs
     p_alone: Array  # of this workload by itself
     verdicts: Array
     is_open: Array
@@ -55,21 +56,24 @@ def contrast(observed: Observations, reference: int, tolerance: float, confidenc
     is_unlike[list(unlike)] = True
     refused = other_unit if is_open else is_unlike | other_unit
     has_ratio = ~refused & (failed == 0) & (failed[theirs] == 0) & (ours != theirs)
+    # The sign is NaN where nobody knows which way is good.
     difference = (whole - at_reference).scaled(np.where(has_ratio, signs(observed), np.nan))
     tests = estimates.t_tests(difference, 1.0, confidence)
     above = estimates.t_tests(difference, 1 + tolerance, confidence).p_above
     below = estimates.t_tests(difference, 1 / (1 + tolerance), confidence).p_below
     p_alone = np.minimum(1.0, 2 * np.minimum(above, below))
-    p = estimates.holm_rows(p_alone.reshape(observed.sides, -1)).ravel()
+    p = _holm(observed, p_alone)
     decided = p < 1 - confidence
     rows = sum(observed.statuses.values(), np.zeros(len(ours), int))
+    unsupported = observed.statuses.get("unsupported", rows * 0)
     verdicts = np.select(
         [
             failed > 0,
             rows == 0,
-            (observed.nodes == 0) & (observed.statuses.get("unsupported", rows * 0) > 0),
+            (observed.nodes == 0) & (unsupported > 0),
             observed.nodes == 0,
             ours == theirs,
+            (unsupported[theirs] > 0) & (unsupported[theirs] == rows[theirs]),
             refused,
             (observed.nodes[theirs] == 0) | (failed[theirs] > 0),
             decided & (above < below),
@@ -83,12 +87,20 @@ def contrast(observed: Observations, reference: int, tolerance: float, confidenc
     return Contrast(tests, levels, interval, np.exp(difference.mean), p, p_alone, verdicts, is_unlike & is_open, unlike)
 
 
+def _holm(observed: Observations, p_alone: Array) -> Array:
+    """Roofs are vnbench's own and go with the work beside them: they take nothing from the workloads' error rate."""
+    table = p_alone.reshape(observed.sides, -1)
+    parts = (table[:, ~observed.is_roof], table[:, observed.is_roof])
+    return np.concatenate([estimates.holm_rows(part) for part in parts], axis=1).ravel()  # roofs are the last cells
+
+
 def signs(observed: Observations) -> Array:
-    """-1 where a lower value is the better one."""
+    """1 where a higher value is the better one, -1 where a lower one is, NaN where that is not known."""
     better = coded(observed.table, "better")
-    lower = better.texts.index("lower") if "lower" in better.texts else -1
-    codes = np.where(observed.first >= 0, better.codes[observed.first], -2) if len(better.codes) else observed.first
-    return np.where(codes == lower, -1.0, 1.0)
+    sign = np.array([{"higher": 1.0, "lower": -1.0}.get(text or "", np.nan) for text in better.texts])
+    codes = better.codes[observed.first] if len(better.codes) else np.full(len(observed.first), len(sign) - 1)
+    signs_: Array = np.where(observed.first >= 0, sign[codes], np.nan)
+    return signs_
 
 
 def _unlike(observed: Observations, reference: int) -> tuple[dict[int, tuple[str, ...]], Array]:

@@ -21,7 +21,7 @@ Verdict = Literal[
     "undecided",  # the interval is not on one side, or there is none: `note` says why
     "incomparable",  # unequal specs or policies: refused
     "failed",  # a measurement of this side failed or was wrong
-    "unsupported",  # this side cannot do the work
+    "unsupported",  # this side, or the reference, cannot do the work
     "missing",  # this side, or the reference, has no measurement of it
 ]
 
@@ -62,12 +62,13 @@ class Cell:
     value: float | None  # geometric mean of the nodes' geometric means, in base units; of rows that are ok
     interval: Interval | None
     unit: str | None
-    better: str  # "higher" or "lower"
+    better: str | None  # "higher" or "lower"; None where nobody knows which way is good
     nodes: int  # with a value
     replicates: int  # with a value, all nodes together
     level: Literal["node", "replicate"] | None  # what the ratio's interval speaks of (`stats.TwoLevelRatio`)
     ratio: RatioTest | None
-    p: float | None  # two-sided, of no difference beyond the tolerance; Holm-adjusted over the side's workloads
+    # two-sided, of no difference beyond the tolerance; Holm-adjusted over the side's workloads, apart over its roofs
+    p: float | None
     is_open: bool  # specs or policies differ, and --open compared all the same
     fraction_of_roof: float | None  # mean of the measurements
     flops: int | None  # of one launch, as the next three
@@ -93,7 +94,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class SuiteRatio:
-    """All workloads of a side that have a ratio, together: never a mean of values, whose units differ."""
+    """All workloads of a side that have a ratio, together: never a mean of values, whose units differ.
+
+    Roofs are not counted.
+    """
 
     side: str
     ratio: RatioTest | None  # geometric mean of the ratios; above 1 is better
@@ -104,7 +108,7 @@ class SuiteRatio:
     better: int
     worse: int
     undecided: int
-    other: int  # incomparable, failed, unsupported or missing
+    other: int  # incomparable, failed, unsupported, missing, or without a ratio
     note: str  # why there is no ratio or no interval; "" where there is
     ratio_of_values: float | None = None  # known also where there are too few replicates for an interval
 
@@ -148,6 +152,7 @@ class Comparison:
     notes: tuple[str, ...]  # what the reader has to know of all of it, such as rows left out
     outcomes: frozenset[Verdict]  # all verdicts that occur
     is_simulated: bool = False  # some figure comes from a script and measures nothing
+    warnings: tuple[str, ...] = ()  # what the reader has to know before any figure
 
     @property
     def exit_code(self) -> int:

@@ -74,6 +74,11 @@ class Observations:
     fraction_of_roof: Array
     power_w: Array
 
+    @property
+    def is_roof(self) -> Array:
+        """Of each cell: whether it is a roof, which vnbench measures beside the work; those are the last."""
+        return np.array([workload.startswith("roof/") for workload, _ in self.cells], dtype=bool)
+
     def at(self, column: str, row: int) -> Any:
         return self.table[column][row].as_py()
 

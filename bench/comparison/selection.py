@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +87,16 @@ def _selection(catalogue: Catalogue, text: str) -> Selection:
         "node": lambda entry: entry.node == (name if colon and kind == "node" else text),
         "label": lambda entry: entry.label == (name if colon and kind == "label" else text),
     }
-    found = [
-        Selection(text, each, *matching)
-        for each, ask in asks.items()
-        if text and (matching := catalogue.matching(ask))[1]
-    ]
+    try:
+        found = [
+            Selection(text, each, *matching)
+            for each, ask in asks.items()
+            if text and (matching := catalogue.matching(ask))[1]
+        ]
+    except UnreadableResult:
+        if text.endswith(".parquet") or os.sep in text:  # a path that is not there, whatever else is damaged
+            raise UnreadableResult(f"no file or folder {text}", "Name a result, or node:NAME or label:NAME") from None
+        raise
     if not found:
         raise UnreadableResult(
             f"no result at {text!r}, and no run, node or label of that name in {catalogue.out}",
@@ -124,7 +131,7 @@ def gather(out: Path, texts: Sequence[str], by: By | None = None) -> Gathered:
     if by is not None:
         names = sorted({text or "" for text in coded(table, _COLUMN_OF[by]).present()})
         numbers = [_numbered(each, _COLUMN_OF[by], names) for each in (table, machines)]
-        sides = tuple((name or f"no {by}", name) for name in names)
+        sides = tuple(zip(_unique([name or f"no {by}" for name in names]), names, strict=True))
     else:
         sides = tuple(zip(_names(machines, numbers[1], selections), texts, strict=True))
     if len(sides) < 2:
@@ -153,7 +160,18 @@ def _names(machines: pa.Table, side: Array, selections: Sequence[Selection]) -> 
             renamed = [texts[i][0] if i in files else name for i, name in enumerate(named)]
             if len(set(renamed)) == len(renamed):
                 return renamed
-    return [name if named.count(name) == 1 else f"{name} ({i + 1})" for i, name in enumerate(named)]
+    return _unique(named)
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, each that occurs twice with a number behind it."""
+    counts, found = Counter(names), dict[str, None]()
+    for i, name in enumerate(names):
+        own = name if counts[name] == 1 else f"{name} ({i + 1})"
+        while own in found or (own != name and own in counts):
+            own += "'"
+        found[own] = None
+    return list(found)
 
 
 def _is_prefixed(one: Selection) -> bool:

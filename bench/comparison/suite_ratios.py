@@ -36,11 +36,13 @@ def suite_ratios(
     """One per side but the reference.
 
     As `stats.suite_ratio` has it: each replicate is reduced to its geometric mean over the workloads that both sides
-    have, and those are compared on two levels. A replicate that lacks one of them takes no part.
+    have, and those are compared on two levels. A replicate that lacks one of them takes no part; where none has them
+    all, there is the geometric mean of the workloads' ratios, without an interval. Roofs are not counted.
     """
     cells = len(observed.cells)
     verdicts = contrast.verdicts.reshape(len(names), cells)
-    is_compared = np.isin(verdicts, _COMPARED) & np.isfinite(contrast.point.reshape(len(names), cells))
+    has_ratio = np.isfinite(contrast.point.reshape(len(names), cells))
+    is_compared = np.isin(verdicts, _COMPARED) & has_ratio & ~observed.is_roof
     sign = signs(observed).reshape(len(names), cells)
     of_reference: dict[bytes, _Level | None] = {}
     found = []
@@ -48,7 +50,7 @@ def suite_ratios(
         if side == reference:
             continue
         common = is_compared[side]
-        key = (common * sign[side]).tobytes()
+        key = np.where(common, sign[side], 0.0).tobytes()
         if key not in of_reference:
             of_reference[key] = _reduced(observed, reference, common, sign[side])
         ours, theirs = _reduced(observed, side, common, sign[side]), of_reference[key]
@@ -90,11 +92,12 @@ def _suite_ratio(
     here = slice(side * len(common), (side + 1) * len(common))
     points = np.where(common, contrast.point[here], np.inf)
     worst = int(np.argmin(points)) if common.any() else None
-    counts = [int((contrast.verdicts[here] == number).sum()) for number in _COMPARED]
+    counts = [int((common & (contrast.verdicts[here] == number)).sum()) for number in _COMPARED]
     test, ratio, level, note = None, None, None, "no workload to compare"
     ours, theirs = levels
     if common.any() and (ours is None or theirs is None):
-        note = f"no replicate has all {int(common.sum())} workloads"
+        ratio = float(np.exp(np.log(points[common]).mean()))
+        note = f"no interval: no replicate has all {int(common.sum())} workloads"
     elif ours is not None and theirs is not None:
         level = "node" if min(ours.nodes, theirs.nodes) >= MIN_OBSERVATIONS else "replicate"
         difference = ours.by_node - theirs.by_node if level == "node" else ours.by_replicate - theirs.by_replicate
@@ -115,6 +118,6 @@ def _suite_ratio(
         better=counts[0],
         worse=counts[1],
         undecided=counts[2],
-        other=len(common) - sum(counts),
+        other=int((~observed.is_roof).sum()) - sum(counts),
         note=note,
     )

@@ -19,7 +19,8 @@ MOST_SUITES = 20  # of these, the best and the worst
 MOST_VALUES = 3  # of a key of the environment on one side
 MOST_LINES = 12  # of refusals, differences, reasons
 _HEADS = ("side", "value", "95 % CI", "ratio", "95 % CI", "verdict")
-_WIDTHS = (14, 11, 7, 13, 14)
+_WIDTHS = (14, 13, 7, 13, 14)
+_LONGEST_NAME = 40
 SIMULATED = "SIMULATED: some of these figures come from a script and measure nothing"
 
 _STYLES: dict[Verdict, str] = {
@@ -40,6 +41,8 @@ def show(out: Console, comparison: Comparison) -> None:
         out.print(line, style="bold")
     if comparison.is_simulated:
         out.print(SIMULATED, style="bold red")
+    for line in comparison.warnings:
+        out.print(line, style="bold red")
     out.print()
     if cells:
         _show_workloads(out, cells)
@@ -60,8 +63,11 @@ def show(out: Console, comparison: Comparison) -> None:
 def _table(width: int, *columns: str, widths: Sequence[int | None] = (), has_heads: bool = True) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), width=width, show_header=has_heads)
     table.add_column(columns[0], overflow="fold", ratio=1)
-    for i, name in enumerate(columns[1:]):
-        table.add_column(name, justify="right", no_wrap=True, width=widths[i] if widths else None)
+    for i, head in enumerate(columns[1:]):
+        # A figure too long for its column goes on below: cut short, it would be another.
+        table.add_column(
+            head, justify="right", no_wrap=not widths, overflow="fold", width=widths[i] if widths else None
+        )
     return table
 
 
@@ -74,7 +80,7 @@ def _show_workloads(out: Console, cells: Sequence[Cell]) -> None:
         table = _table(out.width, *_HEADS, widths=_WIDTHS, has_heads=False)
         for cell in group:
             table.add_row(
-                f"  {cell.side}",
+                f"  {name(cell.side)}",
                 units.show(cell.value, cell.unit or ""),
                 value_interval(cell),
                 ratio(cell.ratio, cell.ratio_of_values),
@@ -92,7 +98,7 @@ def _suites(comparison: Comparison, width: int) -> Table:
             continue
         counts = (one.workloads, one.better, one.worse, one.undecided, one.other)
         table.add_row(
-            f"  {one.side}", ratio(one.ratio, one.ratio_of_values), ratio_interval(one.ratio), *map(str, counts)
+            f"  {name(one.side)}", ratio(one.ratio, one.ratio_of_values), ratio_interval(one.ratio), *map(str, counts)
         )
     return table
 
@@ -108,12 +114,19 @@ def _ends(found: Sequence[SuiteRatio]) -> list[SuiteRatio | None]:
 # ---------------------------------------------------------------- words
 
 
+def name(side: str) -> str:
+    """A side's name in one line: labels are others' words, of any length."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in side).split())
+    half = _LONGEST_NAME // 2
+    return line if len(line) <= _LONGEST_NAME else f"{line[: half - 1]}…{line[-half:]}"
+
+
 def heading(comparison: Comparison) -> list[str]:
     """What is compared with what."""
-    lines = [f"reference {comparison.reference}"]
+    lines = [f"reference {name(comparison.reference)}"]
     for side in comparison.sides[:MOST_SIDES]:
         devices = ", ".join(side.devices[:MOST_VALUES])
-        lines.append(f"  {side.name}: {_count(len(side.nodes), 'node')}, {_count(side.runs, 'run')}, {devices}")
+        lines.append(f"  {name(side.name)}: {_count(len(side.nodes), 'node')}, {_count(side.runs, 'run')}, {devices}")
     more = len(comparison.sides) - MOST_SIDES
     return [*lines, f"  and {_count(more, 'more side')}"] if more > 0 else lines
 
@@ -123,9 +136,9 @@ def suite_notes(comparison: Comparison) -> list[str]:
     lines = []
     for one in _ends(comparison.suite_ratios):
         if one is not None and one.worst is not None and one.workloads > 1:
-            lines.append(f"{one.side}: worst at {one.worst}, {number(one.worst_ratio)}")
+            lines.append(f"{name(one.side)}: worst at {one.worst}, {number(one.worst_ratio)}")
         if one is not None and one.note:
-            lines.append(f"{one.side}: {one.note}")
+            lines.append(f"{name(one.side)}: {one.note}")
     return lines
 
 
@@ -133,16 +146,10 @@ def legend(comparison: Comparison) -> list[str]:
     """How to read it."""
     confidence = f"{comparison.confidence:.0%}".replace("%", " %")
     beyond = f" by more than {comparison.tolerance:.1%}".replace("%", " %") if comparison.tolerance else ""
-    lines = [
+    return [
         "ratio: above 1 is better than the reference, whether high or low values are good",
         f"better, worse: the whole interval says so{beyond}, at {confidence} for all workloads of a side (Holm)",
     ]
-    if any(one.level == "replicate" for one in comparison.suite_ratios):
-        lines.append(
-            "with fewer than 3 nodes on a side, an interval is of these runs on these nodes: what changes from hour "
-            "to hour is not in it"
-        )
-    return lines
 
 
 def remarks(comparison: Comparison, cells: Sequence[Cell]) -> list[str]:
@@ -164,7 +171,7 @@ def _note(cell: Cell) -> str:
     if not cell.note or cell.verdict in ("incomparable", "reference"):
         return ""
     if cell.verdict in ("failed", "unsupported", "missing"):
-        return f"{cell.workload} of {cell.side}: {cell.verdict}: {cell.note}"
+        return f"{cell.workload} of {name(cell.side)}: {cell.verdict}: {cell.note}"
     return f"{cell.verdict}: {cell.note}"
 
 
@@ -199,7 +206,7 @@ def _values(comparison: Comparison, one: EnvironmentDifference) -> Iterator[str]
     for side, values in list(zip(comparison.sides, one.values, strict=True))[:MOST_SIDES]:
         more = len(values) - MOST_VALUES
         text = " | ".join(values[:MOST_VALUES]) or "–"
-        yield f"{side.name} {text}{f' and {more} more' if more > 0 else ''}"
+        yield f"{name(side.name)} {text}{f' and {more} more' if more > 0 else ''}"
 
 
 def _some(lines: list[str]) -> list[str]:
@@ -216,9 +223,7 @@ def _count(count: int, what: str) -> str:
 
 def number(value: float | None) -> str:
     """A ratio, to four digits."""
-    if value is None or math.isnan(value):
-        return "–"
-    return units.significant(value, 4) if math.isfinite(value) else "∞"
+    return "–" if value is None else units.significant(value, 4)
 
 
 def ratio(test: RatioTest | None, of_values: float | None) -> str:
@@ -234,8 +239,11 @@ def ratio_interval(test: RatioTest | None) -> str:
 
 def value_interval(cell: Cell) -> str:
     """Both ends under the value's own prefix."""
-    if not cell.value or cell.interval is None:
+    if not cell.value or not math.isfinite(cell.value) or cell.interval is None:
         return "–"
+    if cell.unit == "s":
+        scaled_ns, _ = units.scaled_ns(cell.value * 1e9)
+        return _interval(cell.interval, scaled_ns / cell.value, 4)
     return _interval(cell.interval, units.scaled(cell.value, "")[0] / cell.value, 4)
 
 
@@ -247,4 +255,4 @@ def verdict(cell: Cell) -> str:
 
 def _interval(interval: Interval, scale: float, digits: int) -> str:
     ends = (interval.low * scale, interval.high * scale)
-    return "–".join(units.significant(end, digits) if math.isfinite(end) else "∞" for end in ends)
+    return "–".join(units.significant(end, digits) for end in ends)

@@ -28,6 +28,7 @@ def markdown(comparison: Comparison) -> str:
     parts = ["\n".join(f"- {_text(line.strip())}" for line in words.heading(comparison))]
     if comparison.is_simulated:
         parts.append(f"**{words.SIMULATED}**")
+    parts += [f"**{_text(line)}**" for line in comparison.warnings]
     if cells:
         parts.append(_table("workload|device|side|value|95 % CI|ratio|95 % CI|verdict", map(_cell_row, cells)))
     rows = (
@@ -114,6 +115,7 @@ def to_json(comparison: Comparison, economics: Economics | None = None) -> str:
         "suite_ratios": [dataclasses.asdict(one) for one in comparison.suite_ratios],
         "differences": [dataclasses.asdict(one) for one in comparison.differences],
         "refusals": [dataclasses.asdict(one) for one in comparison.refusals],
+        "warnings": comparison.warnings,
         "notes": comparison.notes,
         "exit_code": comparison.exit_code,
     }

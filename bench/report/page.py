@@ -14,12 +14,13 @@ from bench.comparison.model import Cell, Comparison, Side
 from bench.errors import UsageError
 from bench.files import write_atomically, writing
 from bench.prices.model import Economics
+from bench.report import compare as words
 from bench.report.page_pictures import Picture, Seen, choose, lead_pictures, pictures
 from bench.report.prices import UNSURE, Sheet, sheet
-from bench.stats import RatioTest
 
 MOST_DIFFERENCES = 60
 _MOST_NAMES = 6  # of nodes, in a cell of a table
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # no text of HTML
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def render(comparison: Comparison, economics: Economics | None = None) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(_content(comparison, economics)) + "\n"
+    text = environment.get_template("page.html.j2").render(_content(comparison, economics)) + "\n"
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _content(comparison: Comparison, economics: Economics | None) -> Mapping[str, Any]:
@@ -79,7 +81,7 @@ def _content(comparison: Comparison, economics: Economics | None) -> Mapping[str
         "omissions": _omissions(seen),
         "sides": [(place, side, _side(side)) for place, side in enumerate(seen.sides)],
         "summaries": [
-            (place, by_name[name], _times(by_name[name].ratio_of_values), _ratio_interval(by_name[name].ratio))
+            (place, by_name[name], _times(by_name[name].ratio_of_values), words.ratio_interval(by_name[name].ratio))
             for place, name in enumerate(seen.names)
             if name in by_name
         ],
@@ -103,11 +105,7 @@ def _warnings(seen: Seen) -> list[str]:
         found.append("SIMULATED: figures come from a script and measure nothing.")
     if any(cell.is_open for cell in seen.cells):
         found.append("OPEN: unequal work or unequal rules are compared here; every such line is marked “open”.")
-    unfit = [cell for cell in seen.cells if any(fitness.is_unfit(flag) for flag, _ in cell.validity)]
-    if unfit:
-        found.append(
-            f"UNFIT: {len(unfit)} of {len(seen.cells)} figures are from a machine that was not fit to measure."
-        )
+    found += seen.comparison.warnings
     failed = [cell for cell in seen.cells if cell.verdict == "failed"]
     if failed:
         found.append(f"FAILED: {len(failed)} of {len(seen.cells)} measurements failed or gave wrong answers.")
@@ -152,9 +150,9 @@ def _lines(cells: Sequence[Cell], seen: Seen) -> list[Line]:
             place=seen.names.index(cell.side),
             side=cell.side,
             value=units.show(cell.value, cell.unit or ""),
-            interval=_value_interval(cell),
+            interval=words.value_interval(cell),
             ratio=_times(cell.ratio_of_values),
-            ratio_interval=_ratio_interval(cell.ratio),
+            ratio_interval=words.ratio_interval(cell.ratio),
             verdict=cell.verdict,
             roof="–" if cell.fraction_of_roof is None else f"{cell.fraction_of_roof:.0%}".replace("%", " %"),
             remarks=_remarks(cell),
@@ -168,21 +166,6 @@ def _remarks(cell: Cell) -> str:
     said += [f"{status} ({count})" for status, count in cell.statuses if status != "ok"]
     said += [f"{flag} ({count})" for flag, count in cell.validity]
     return "; ".join(said)
-
-
-def _value_interval(cell: Cell) -> str:
-    """Both ends under the value's own prefix."""
-    if not cell.value or cell.interval is None:
-        return "–"
-    scale = units.scaled(cell.value, "")[0] / cell.value
-    return "–".join(units.significant(end * scale, 4) for end in (cell.interval.low, cell.interval.high))
-
-
-def _ratio_interval(test: RatioTest | None) -> str:
-    if test is None:
-        return "–"
-    ends = (test.interval.low, test.interval.high)
-    return "–".join(units.significant(end, 4) if math.isfinite(end) else "∞" for end in ends)
 
 
 def _times(ratio: float | None) -> str:

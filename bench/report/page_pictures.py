@@ -132,13 +132,15 @@ def _pareto_pictures(seen: Seen, economics: Economics | None) -> list[Picture]:
 def _pareto_picture(
     title: str, x_label: str, every: Sequence[tuple[float | None, Standing]], seen: Seen
 ) -> Picture | None:
-    known = [(x, one) for x, one in every if x]
+    known = [(x, one) for x, one in every if x and _LEAST < one.performance < 1 / _LEAST]
     if len(known) < 2:
         return None
     optimal = front([(x, one.performance) for x, one in known])
     points = []
     for (x, one), is_on_front in zip(known, optimal, strict=True):
-        low, high = (one.interval.low, one.interval.high) if one.interval else (None, None)
+        # An interval without an end would leave no room for the points themselves.
+        is_drawn = one.interval is not None and one.interval.high < 1 / _LEAST
+        low, high = (one.interval.low, one.interval.high) if one.interval and is_drawn else (None, None)
         points.append(plots.Point(seen.names.index(one.side), one.side, x, one.performance, low, high, is_on_front))
     best = ", ".join(one.side for (_, one), is_best in zip(known, optimal, strict=True) if is_best)
     text = f"{title} of {len(points)} sides; none surpasses these in both: {best}."

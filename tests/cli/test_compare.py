@@ -149,3 +149,22 @@ def test_a_page_and_prices_are_asked_for_by_option(out: Path, tmp_path: Path) ->
     missing = ask(out, "red", "blue", "--prices", tmp_path / "none.toml")
     assert isinstance(missing.exception, VnbenchError)
     assert missing.exception.exit_code == 2
+
+
+@pytest.mark.parametrize(("text", "code", "verdict"), [("2%", 0, "better"), ("0.5", 0, "undecided"), ("nan", 2, "")])
+def test_a_tolerance_is_a_share_and_nothing_else(out: Path, text: str, code: int, verdict: str) -> None:
+    result = ask(out, "red", "blue", "--tolerance", text, "--format", "csv")
+    assert result.exit_code == code
+    assert [row["verdict"] for row in csv.DictReader(io.StringIO(result.stdout)) if row["workload"] == A][1:] == (
+        [verdict] if verdict else []
+    )
+    if code:
+        assert "is no tolerance" in result.stderr
+
+
+@pytest.mark.parametrize("shape", ["table", "markdown", "csv", "json"])
+def test_a_side_beside_itself_is_said_in_every_shape(out: Path, shape: str) -> None:
+    result = ask(out, "red", "red", "--format", shape)
+    assert "SHARED" in result.output
+    assert "from hour to hour" in " ".join(result.output.split())
+    assert "SHARED" in (result.stderr if shape == "csv" else result.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -151,12 +152,13 @@ def test_a_replicate_that_lacks_a_workload_takes_no_part_in_the_suite(out: Path)
     assert found.note == "1 replicates lack a workload and take no part"
 
 
-def test_workloads_of_separate_runs_have_no_suite_ratio_and_it_says_why(out: Path) -> None:
+def test_workloads_of_separate_runs_have_a_suite_ratio_without_an_interval_and_it_says_why(out: Path) -> None:
     for label, values in (("a", SLOW), ("b", FAST)):
         for workload in (A, B):
             write(out, {workload: values}, node=label, label=label)
     (found,) = compared("label:a", "label:b", out=out).suite_ratios
-    assert (found.ratio, found.note, found.better) == (None, "no replicate has all 2 workloads", 2)
+    assert (found.ratio, found.note, found.better) == (None, "no interval: no replicate has all 2 workloads", 2)
+    assert found.ratio_of_values == pytest.approx(geometric_mean(FAST) / geometric_mean(SLOW))
 
 
 def test_the_order_of_files_changes_no_digit(out: Path, tmp_path: Path) -> None:
@@ -356,3 +358,95 @@ def test_a_result_without_any_measurement_is_said_to_be_missing(out: Path) -> No
     assert empty.exit_code == 6
     with pytest.raises(UsageError, match="holds no measurement"):
         compared(write(out, {}), by="node")
+
+
+# ---------------------------------------------------------------- what must not count
+
+
+def test_where_nobody_knows_which_way_is_good_there_is_no_verdict(out: Path) -> None:
+    unknown = [{"workload": B, "replicate": i, "better": None} for i in range(3)]
+    paths = [
+        write(out, {A: values}, rows=[{**row, "value": value} for row, value in zip(unknown, each, strict=True)])
+        for values, each in ((SLOW, FAST), (FAST, SLOW))
+    ]
+    found = compared(*paths)
+    one = cell(found, B)
+    assert (one.verdict, one.better, one.p, one.ratio, one.ratio_of_values) == ("undecided", None, None, None, None)
+    assert one.note == "which way is good is not known"
+    assert cell(found).better == "higher"
+    (suite,) = found.suite_ratios
+    assert (suite.workloads, suite.better, suite.worse, suite.undecided, suite.other) == (1, 1, 0, 0, 1)
+    assert suite.worst == A
+    assert suite.ratio_of_values == pytest.approx(geometric_mean(FAST) / geometric_mean(SLOW))
+
+
+def test_roofs_count_neither_in_the_suite_nor_in_holms_number(out: Path) -> None:
+    alone = compared(write(out, {A: SLOW}), write(out, {A: FAST}))
+    roofs = {f"roof/compute/{kind}": SLOW for kind in ("bf16", "fp16", "fp32")}
+    paths = [write(out, {A: SLOW, **roofs}), write(out, {A: FAST, **{name: [5.0, 5.1, 4.9] for name in roofs}})]
+    found = compared(*paths)
+    assert cell(found).p == pytest.approx(cell(alone).p)
+    assert dataclasses.astuple(found.suite_ratios[0])[1:] == dataclasses.astuple(alone.suite_ratios[0])[1:]
+    assert cell(found, "roof/compute/bf16").verdict == "worse"
+    assert any(note.startswith("roofs not counted") for note in found.notes)
+    assert not any("roofs" in note for note in alone.notes)
+
+
+def test_roofs_alone_are_no_suite(out: Path) -> None:
+    found = compared(*(write(out, {"roof/compute/bf16": values}) for values in (SLOW, FAST)))
+    assert cell(found, "roof/compute/bf16").verdict == "better"
+    assert (found.suite_ratios[0].workloads, found.suite_ratios[0].ratio_of_values) == (0, None)
+
+
+def test_what_the_reference_cannot_do_is_no_gap(out: Path) -> None:
+    refusal = {"workload": B, "status": "unsupported", "reason": "no fp8 here", "value": None}
+    able, unable = write(out, {A: SLOW, B: SLOW}), write(out, {A: SLOW}, rows=[refusal])
+    for first, second, note in ((unable, able, "the reference cannot do it: no fp8 here"), (able, unable, None)):
+        found = compared(first, second)
+        assert (cell(found, B).verdict, found.exit_code) == ("unsupported", 0)
+        assert cell(found, B).note == (note or "unsupported 1: no fp8 here")
+
+
+def test_sides_of_the_same_runs_are_said_to_be_so(out: Path, tmp_path: Path) -> None:
+    path = write(out, {A: SLOW}, node="n1", label="red")
+    other = write(out, {A: FAST}, node="n2", label="red")
+    assert compared(path, other).warnings == ()
+    assert compared(out, by="node").warnings == ()
+    (warning,) = compared(path, path).warnings
+    assert "hold the same 1 run:" in warning
+    (warning,) = compared("node:n1", "label:red", out=out).warnings
+    assert warning.startswith("SHARED: n1 and red hold the same 1 run")
+
+
+def test_an_unfit_machine_is_named_on_either_side(out: Path) -> None:
+    fit, unfit = write(out, {A: SLOW}), write(out, {A: FAST}, validity=["unfit:steal"])
+    found = compared(fit, unfit)
+    assert cell(found).verdict == "better"
+    assert cell(found).note == "measured on an unfit machine"
+    assert found.warnings == ("UNFIT: 1 of 2 figures are from a machine that was not fit to measure.",)
+    swapped = compared(unfit, fit)
+    assert cell(swapped).note == "the reference was measured on an unfit machine"
+    assert cell(swapped, side=0).note == "measured on an unfit machine"
+    assert compared(fit, write(out, {A: FAST})).warnings == ()
+
+
+def test_sessions_alone_are_nothing_to_compare(out: Path) -> None:
+    paths = [write(out, {A: values}, arm="a") for values in (SLOW, FAST)]
+    with pytest.raises(UsageError, match="only measurements of A/B sessions"):
+        compared(*paths)
+
+
+def test_no_two_sides_have_one_name(out: Path) -> None:
+    write(out, {A: SLOW}, label="x")
+    write(out, {A: SLOW}, label="x (1)")
+    found = compared("x", "x", "x (1)", out=out)
+    assert len({side.name for side in found.sides}) == 3
+    write(out, {A: SLOW}, label="no label")
+    write(out, {A: SLOW})
+    assert len({side.name for side in compared(out, by="label").sides}) == 4
+
+
+def test_a_missing_file_is_named_though_another_is_damaged(out: Path) -> None:
+    write(out, {A: SLOW}).write_bytes(b"PAR1")
+    with pytest.raises(UnreadableResult, match=r"no file or folder typo\.parquet"):
+        compared("typo.parquet", "x", out=out)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from bench.comparison.model import Comparison, EnvironmentDifference
 from bench.report import compare as report
-from bench.report import compare_text
+from bench.report import compare_text, page
 from bench.stats import Interval, RatioTest
 from tests.comparisons import WORKLOADS, make_cell
 from tests.fleet import A, B, cell, compared, write
@@ -48,11 +48,14 @@ def test_a_ratio_without_an_interval_is_in_brackets(tmp_path: Path) -> None:
     assert "too few replicates" in text
 
 
-def test_what_an_interval_of_few_nodes_leaves_out_is_said(comparison: Comparison) -> None:
-    words = "from hour to hour"
-    assert words in " ".join(shown(comparison).split())
-    by_node = [dataclasses.replace(one, level="node") for one in comparison.suite_ratios]
-    assert words not in " ".join(shown(dataclasses.replace(comparison, suite_ratios=tuple(by_node))).split())
+def test_what_an_interval_of_few_nodes_leaves_out_is_said_in_every_shape(tmp_path: Path) -> None:
+    for label, values, count in (("one", SLOW, 1), ("three", SLOW, 3), ("others", FAST, 3)):
+        for i in range(count):
+            write(tmp_path, {A: values}, node=f"{label}-{i}", label=label)
+    for reference, is_said in (("one", True), ("three", False)):
+        found = compared(reference, "others", out=tmp_path)
+        shapes = (shown(found), compare_text.markdown(found), compare_text.to_json(found), page.render(found))
+        assert ["from hour to hour" in " ".join(text.split()) for text in shapes] == [is_said] * 4
 
 
 def test_infinite_ends_are_shown_and_are_null_in_json(comparison: Comparison) -> None:
@@ -100,3 +103,25 @@ def test_the_csv_of_a_cell_is_as_wide_as_its_heading(comparison: Comparison) -> 
     lines = list(compare_text.csv_lines(comparison))
     assert len({line.count(",") for line in lines}) == 1
     assert len(lines) == 1 + len(comparison.cells)
+
+
+def test_an_interval_of_seconds_is_under_the_unit_of_its_value() -> None:
+    found = make_cell("a", value=0.0012, unit="s", interval=Interval(0.0011, 0.0013, 3))
+    assert report.value_interval(found) == "1.100–1.300"
+
+
+def test_no_figure_is_cut_short(comparison: Comparison) -> None:
+    cells = [
+        dataclasses.replace(one, value=1e12, interval=Interval(0.9981e12, 0.99912e12, 3)) for one in comparison.cells
+    ]
+    assert "0.9981–0.9991" in shown(dataclasses.replace(comparison, cells=cells))
+
+
+def test_names_of_any_length_take_one_line_in_the_heading(tmp_path: Path) -> None:
+    labels = ("x" * 200, "two\nlines\x1b[31m")
+    for label in labels:
+        write(tmp_path, {A: SLOW}, label=label)
+    text = shown(compared(*(f"label:{label}" for label in labels), out=tmp_path))
+    assert "\x1b" not in text
+    assert "x" * 60 not in text.replace("\n", "")
+    assert "two lines" in text

@@ -88,6 +88,11 @@ def test_a_change_for_the_better_is_told_by_the_direction() -> None:
     assert "(better)" in report.hints([lower])[0]
 
 
+def test_a_change_has_no_word_where_it_is_not_known_which_way_is_good() -> None:
+    unknown = dataclasses.replace(FIRST, better=None)
+    assert report.hints([unknown])[0].endswith(", -10.1%")
+
+
 def test_a_version_bump_is_a_visible_break() -> None:
     text = shown()
     assert any("┄┄┄" in row and "version 1 → 2" in row for row in text.splitlines())

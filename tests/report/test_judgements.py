@@ -106,6 +106,16 @@ def test_simulated_figures_are_marked_loudly_and_only_they() -> None:
     assert "SIMULATED" not in shown(Report("t", [PASS]))
 
 
+def test_the_header_names_every_level_of_the_intervals() -> None:
+    def level(confidence: float) -> Judgement:
+        return dataclasses.replace(SLOW, interval=Interval(1.04, 1.06, 5, confidence))
+
+    assert report.confidence([]) == "95 %"
+    assert report.confidence([BLANK, level(1 - 0.05 / 3)]) == "98.3 %"
+    assert report.confidence([level(1 - 0.05 / 3), level(0.95), BLANK]) == "95–98.3 %"
+    assert "95–98.3 % CI" in shown(Report("t", [level(1 - 0.05 / 3), level(0.95)]))
+
+
 def test_the_counts_end_it() -> None:
     expected = "1 REGRESSED, 1 ERROR, 1 INCOMPARABLE, 1 missing, 1 INCONCLUSIVE, 1 PASS, 1 IMPROVED"
     assert " ".join(shown().split()).endswith(f"tolerance 2 % {expected}")

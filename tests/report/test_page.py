@@ -17,6 +17,7 @@ from bench.comparison.model import Cell, Comparison, Refusal
 from bench.errors import OutputNotWritable
 from bench.prices import assess as prices
 from bench.report import page, page_pictures, plots
+from bench.stats import Interval, RatioTest
 from tests.checkout import ROOT
 from tests.comparisons import WORKLOADS, changed, make_cell, make_comparison, make_side, make_whole
 from tests.report.conftest import Browser, Opened
@@ -56,6 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     comparison = make_whole("alpha", "beta", "gamma")
     comparison = changed(comparison, 4, verdict="failed", value=None, ratio=None, ratio_of_values=None)
     comparison = changed(comparison, 5, is_open=True, validity=(("unfit:steal", 2),))
+    comparison = dataclasses.replace(comparison, warnings=("UNFIT: 1 of 27 figures",))
     comparison = changed(comparison, 7, ratio=None, interval=None, verdict="undecided", note="one replicate")
     return written(tmp_path_factory.mktemp("whole"), comparison, with_prices=True)
 
@@ -248,6 +250,23 @@ def test_a_comparison_without_any_ratio_still_makes_a_page() -> None:
 def test_figures_beyond_any_picture_are_left_out_of_it(value: float) -> None:
     comparison = changed(make_whole("a", "b"), 1, ratio_of_values=value, ratio=None, interval=None, value=value)
     assert page.render(comparison).count("<svg") >= 2
+
+
+def test_infinite_ends_are_shown_in_the_tables_and_not_in_pictures(tmp_path: Path) -> None:
+    ends = Interval(0.0, float("inf"), 3)
+    ratio = RatioTest(1.0, ends, 0.5, 0.5)
+    comparison = changed(make_whole("alpha", "beta"), 1, interval=ends, ratio=ratio)
+    suite = dataclasses.replace(comparison.suite_ratios[0], ratio=ratio)
+    comparison = dataclasses.replace(comparison, suite_ratios=(suite,))
+    text = page.render(comparison, priced(tmp_path, comparison))
+    assert text.count(">0–∞<") >= 3
+    assert "inf" not in re.sub(r"[a-z]*inf[a-z]+", "", text)
+
+
+def test_control_characters_are_no_part_of_a_page() -> None:
+    cells = [make_cell("a"), make_cell("b", ratio=1.5, note="bell\x07 and \x1b[31m red\x00")]
+    text = page.render(make_comparison([make_side("a"), make_side("b")], cells))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
 
 
 class Many(Sequence[Cell]):
