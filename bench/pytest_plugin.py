@@ -25,7 +25,12 @@ _PATIENCE_S = 60.0  # for an answer of the writer: it asks the NVIDIA driver, an
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vnbench", "keep what pytest-benchmark measures as a result of vnbench")
     group.addoption("--vnbench", action="store_true", help="Keep each benchmark in vnbench's results folder as well.")
-    group.addoption("--vnbench-out", default="results", metavar="DIR", help="The results folder.  [default: results]")
+    group.addoption(
+        "--vnbench-out",
+        default="results",
+        metavar="DIR",
+        help="The results folder, always as --vnbench-out=DIR.  [default: results]",
+    )
     group.addoption("--vnbench-label", metavar="TEXT", help="A name to find this run by.")
 
 
@@ -36,6 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--vnbench keeps what pytest-benchmark measures: install it, or leave out -p no:benchmark"
         )
+    if "--vnbench-out" in map(str, config.invocation_params.args):
+        # pytest takes the folder for one of tests: it would look for its ini file there, and name the tests from there.
+        raise pytest.UsageError(f"write --vnbench-out={config.getoption('--vnbench-out')}, with =")
     config.pluginmanager.register(_Recorder(config), "vnbench-recorder")
 
 

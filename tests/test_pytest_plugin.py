@@ -279,6 +279,16 @@ def test_the_gpus_are_named_by_the_driver_and_never_touched(make: Make, tmp_path
     assert one["env_id"] != eight["env_id"]
 
 
+def test_a_folder_that_pytest_would_take_for_one_of_tests_is_refused(make: Make) -> None:
+    project = make("def test_one(benchmark):\n    benchmark(sum, [1])\n")
+    (project.folder / "there").mkdir()
+    found = project.pytest("--vnbench", "--vnbench-out", "there")
+    assert found.code == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: write --vnbench-out=there, with =" in found.err
+    assert project.pytest("--vnbench", "--vnbench-out=there").code == 0
+    assert len(project.files("there")) == 1
+
+
 def test_without_the_switch_nothing_is_loaded_or_registered() -> None:
     code = (
         "import sys, pytest; before = set(sys.modules); import bench.pytest_plugin; new = set(sys.modules) - before;"

@@ -38,13 +38,13 @@ def set_(name: str, what: tuple[str, ...], out: Path, replace: bool) -> None:
       vnbench baseline set main 5f0c 91be --replace
       vnbench baseline set driver-580 results/runs/node7
     """
-    from bench import store
     from bench.gate import baseline as baselines
+    from bench.gate import source
     from bench.report import baseline as report
 
     baselines.check_name(name)
-    paths = [path for text in what for path in store.find(out, text)] if what else [baselines.newest(out)]
-    content = baselines.keep(out, name, paths, replace=replace)
+    found = source.find(out, what) if what else baselines.newest(out)
+    content = baselines.keep(out, name, found.paths, runs=found.runs, replace=replace)
     click.echo(f"baseline {name}: {report.summary_words(content)}")
     for warning in baselines.warnings(content):
         click.echo(f"note: {warning}", err=True)

@@ -71,12 +71,13 @@ def gate(
     if current and (replicates or device):
         raise UsageError("--current judges stored results", "Leave out --replicates and --device")
     rule = gates.Rule(tolerance, alike.check_vary(vary))
-    paths = baseline.find(out, name)
-    reference = side.load(paths)
+    source = baseline.find(out, name)
+    reference = side.load(source.paths, source.runs)
     if current:
         outcome = _judge_stored(reference, rule, out, current, confirm)
     else:
-        outcome = _measure(reference, rule, out, baseline.plans(paths)[-1], device, replicates)
+        plan = baseline.newest_known(baseline.plans(source.paths, source.runs))
+        outcome = _measure(reference, rule, out, plan, device, replicates)
     title = f"gate against baseline {name}"
     report = Report(title, outcome.judgements, outcome.unfit, outcome.notes, outcome.is_simulated)
     print_verdicts(report, as_json, junit, markdown, baseline=name, exit_code=outcome.exit_code)
@@ -84,16 +85,16 @@ def gate(
 
 
 def _judge_stored(reference: Side, rule: Rule, out: Path, current: Sequence[str], confirm: Sequence[str]) -> Outcome:
-    from bench import store
     from bench.gate import judge as gate
-    from bench.gate import side
+    from bench.gate import side, source
 
-    sides = [
-        side.load([path for text in texts for path in store.find(out, text)]) if texts else None
-        for texts in (current, confirm)
-    ]
-    assert sides[0] is not None
-    return gate.judge(reference, sides[0], rule, sides[1])
+    found = [source.find(out, texts) for texts in (current, confirm) if texts]
+    return gate.judge(
+        reference,
+        side.load(found[0].paths, found[0].runs),
+        rule,
+        *[side.load(one.paths, one.runs) for one in found[1:]],
+    )
 
 
 def _measure(reference: Side, rule: Rule, out: Path, plan: Plan, device: str | None, replicates: int | None) -> Outcome:

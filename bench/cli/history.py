@@ -35,13 +35,13 @@ def history(
       vnbench history matmul/bf16/4096 --device cuda:0 --picture gemm.svg
       vnbench history prefill/smollm2-135m/b1/p128 results/reference --json
     """
-    from bench import store
     from bench.gate import history as histories
+    from bench.gate import source
     from bench.report import history as report
     from bench.report import history_picture, table
 
-    paths = dict.fromkeys(path for text in what or (str(out / "runs"),) for path in store.find(out, text))
-    found = histories.read(list(paths), workload, device)
+    chosen = source.find(out, what or (str(out / "runs"),))
+    found = histories.read(chosen.paths, workload, device, runs=chosen.runs)
     if as_json:
         click.echo(report.to_json(found))
     else:

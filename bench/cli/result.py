@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,14 +48,27 @@ def print_verdicts(report: Report, as_json: bool, junit: Path | None, markdown: 
     from bench.report import junit as junit_report
     from bench.report import markdown as markdown_report
 
-    if as_json:
-        click.echo(judgements.to_json(report, **more))
-    else:
-        judgements.show(table.console(), report)
+    with _reader_may_leave():
+        if as_json:
+            click.echo(judgements.to_json(report, **more))
+        else:
+            judgements.show(table.console(), report)
     if junit is not None:
         judgements.write(junit, junit_report.render(report))
     if markdown is not None:
         judgements.write(markdown, markdown_report.render(report).encode())
+
+
+@contextlib.contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Of a pipe, as in ``| head -1``: that ends the printing, while the files and the exit code are as ever."""
+    try:
+        yield
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):  # rich leaves for it
+        null_fd = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_fd, sys.stdout.fileno())
+        os.close(null_fd)
 
 
 def _print_run(plan: Plan, path: Path, rows: Sequence[Row], as_json: bool) -> None:

@@ -47,7 +47,9 @@ def work(baseline: Cell, current: Cell) -> list[str]:
     reasons = []
     for key, (meaning, remedy) in _WORK.items():
         sides = baseline.alike[key], current.alike[key]
-        if len({*sides[0], *sides[1]}) > 1:
+        if key == "better" and None in (*sides[0], *sides[1]):
+            reasons.append("which way is good is not known, so no ratio is worse than another")
+        elif len({*sides[0], *sides[1]}) > 1:
             reasons.append(f"{_differ(key, *sides)}: {meaning}; {remedy}")
     return reasons
 
@@ -78,6 +80,8 @@ def notes(baseline: Side, current: Side) -> tuple[str, ...]:
         uuids = baseline.machines[device].uuids, current.machines[device].uuids
         if uuids[0] and uuids[1] and uuids[0].isdisjoint(uuids[1]):
             found.append(f"{device} is another GPU than the baseline's: what two of a kind differ in is in the ratio")
+        if baseline.machines[device].calibration_ns is None and current.machines[device].calibration_ns is None:
+            found.append(f"{device}: no calibration on either side: what a change of the machine's state does is in it")
     return tuple(found)
 
 
@@ -90,8 +94,14 @@ def _same(key: str, values: Collection[Any]) -> bool:
 
 
 def _calibration(baseline_ns: float | None, current_ns: float | None) -> list[str]:
+    if baseline_ns is None and current_ns is None:
+        return []  # a note: see `notes`
     if baseline_ns is None or current_ns is None:
-        return []
+        where = "baseline" if baseline_ns is None else "current results"
+        return [
+            f"the {where} did not record the calibration workload, so whether the machine is in the same state is not "
+            "known: set a new baseline, or measure again"
+        ]
     shift = max(baseline_ns, current_ns) / min(baseline_ns, current_ns) - 1
     if shift <= CALIBRATION_TOLERANCE:
         return []

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from bench import errors, packed, registry, schema, store
+from bench import dataset, errors, pack, packed, registry, schema, store
 from bench.errors import UnknownWorkload, UnreadableResult, UsageError
 from bench.files import DAMAGE, writing
 from bench.fitness import is_unfit
-from bench.gate import side
+from bench.gate import side, source
 from bench.gate.side import Key, Side
+from bench.gate.source import Source
 from bench.plan import make_plan
 from bench.suite import Suite
 from bench.types import DeviceInfo, Plan
@@ -47,8 +48,10 @@ def check_name(name: str) -> str:
     return name
 
 
-def keep(out: Path, name: str, paths: Sequence[Path], *, replace: bool = False) -> Side:
-    """Copy result files into the baseline of that name, and say what is in them.
+def keep(
+    out: Path, name: str, paths: Sequence[Path], *, runs: Collection[str] | None = None, replace: bool = False
+) -> Side:
+    """Copy result files, or only these runs in them, into the baseline of that name, and say what is in it.
 
     Raises:
         UsageError: the name is taken and ``replace`` is not given, or no row is ok.
@@ -57,16 +60,17 @@ def keep(out: Path, name: str, paths: Sequence[Path], *, replace: bool = False) 
     """
     target = _folder(out) / check_name(name)
     files = list(dict.fromkeys(path.resolve() for path in paths))
-    content = side.load(files)
+    content = side.load(files, runs)
     if not any(cell.processes for cell in content.cells.values()):
         raise UsageError("none of these results has a figure: they cannot be a baseline", "Name others")
     with _locked(out), writing(target):
+        _put_back(out)
         if target.exists() and not replace:
             raise UsageError(f"there is a baseline {name!r} already", "Use --replace to put this in its place")
         new, old = (target.with_name(f"{prefix}{name}") for prefix in (_NEW, _OLD))
         shutil.rmtree(new, ignore_errors=True)
         try:
-            _copy(files, new)
+            _copy(_extract(files, runs, new), new)
             if target.exists():
                 target.rename(old)
             new.rename(target)  # between the two, the old one is found by `_mend`
@@ -96,18 +100,18 @@ def files(out: Path, name: str) -> list[Path]:
     return found
 
 
-def find(out: Path, text: str) -> list[Path]:
-    """The result files behind a baseline's name or, where there is none of that name, behind a path or a run's id.
+def find(out: Path, text: str) -> Source:
+    """What a baseline's name stands for or, where there is none of that name, a path, a run, a node or a label.
 
     Raises:
-        UsageError, UnreadableResult: there is nothing of that name.
+        UsageError: there is nothing of that name, or a file in the results folder cannot be read.
     """
     if text in names(out):
-        return files(out, text)
+        return Source(tuple(files(out, text)))
     try:
-        return store.find(out, text)
-    except UnreadableResult:
-        raise UsageError(f"no baseline {text!r} in {_folder(out)}, and no result there", _hint(out, text)) from None
+        return source.find(out, [text])
+    except UnreadableResult as error:
+        raise UsageError(f"no baseline {text!r} in {_folder(out)}, and {error.what}", _hint(out, text)) from None
 
 
 def remove(out: Path, name: str) -> None:
@@ -125,16 +129,23 @@ def remove(out: Path, name: str) -> None:
         shutil.rmtree(doomed)
 
 
-def newest(out: Path) -> Path:
-    """The result of the newest run.
+def newest(out: Path) -> Source:
+    """The newest run.
 
     Raises:
         UsageError: there is none.
+        UnreadableResult: a packed file cannot be read.
     """
-    found = [*(out / "runs").rglob("*.parquet")]
+    found: dict[str, Source] = {}  # by the names of runs' own files, which begin with the start, in UTC
+    for path in (out / "runs").rglob("*.parquet"):
+        if path.name.startswith(packed.PREFIX):
+            for plan in plans([path]):
+                found.setdefault(store.result_path(out, plan).name, Source((path,), frozenset({plan.run_id})))
+        else:
+            found[path.name] = Source((path,))
     if not found:
         raise UsageError(f"no run in {out}", "Measure first: vnbench run")
-    return max(found, key=lambda path: path.name)  # names begin with the start, in UTC
+    return found[max(found)]
 
 
 def warnings(content: Side) -> list[str]:
@@ -161,8 +172,8 @@ def _named(keys: Sequence[Key]) -> str:
 # ---------------------------------------------------------------- measured again
 
 
-def plans(paths: Sequence[Path]) -> list[Plan]:
-    """The plans of result files, the newest last.
+def plans(paths: Sequence[Path], runs: Collection[str] | None = None) -> list[Plan]:
+    """The plans of result files, or of these runs in them, the newest last.
 
     Raises:
         UnreadableResult: a file is none of ours.
@@ -170,13 +181,29 @@ def plans(paths: Sequence[Path]) -> list[Plan]:
     found: list[Plan] = []
     for path in paths:
         try:
-            metadata = pq.read_schema(path).metadata or {}
+            metadata = pq.read_metadata(path).metadata or {}
             if schema.version_of(metadata) is None and not packed.is_packed(metadata):
                 raise UnreadableResult(f"{path}: a Parquet file, but no result of vnbench")
             found += packed.plans(metadata)
         except DAMAGE as error:
             raise UnreadableResult(f"{path}: not a readable Parquet file ({error})") from None
-    return sorted(found, key=lambda plan: plan.started_at)
+    wanted = [plan for plan in found if runs is None or plan.run_id in runs]
+    return sorted(wanted, key=lambda plan: plan.started_at)
+
+
+def newest_known(plans: Sequence[Plan]) -> Plan:
+    """The newest plan, of those that end with it, with a workload that this version of vnbench knows.
+
+    Raises:
+        UsageError: there is none, as where all was imported.
+    """
+    for plan in reversed(plans):
+        if any(_is_known(name) for names in plan.workloads.values() for name in names):
+            return plan
+    raise UsageError(
+        "vnbench cannot measure the baseline again: these are another program's workloads",
+        "Name new results with --current (and --confirm)",
+    )
 
 
 def selector(plan: Plan) -> str:
@@ -236,8 +263,25 @@ def _hint(out: Path, name: str) -> str:
     return f"{listed}; make one with: vnbench baseline set {name if _NAME.fullmatch(name) else 'NAME'} RUN"
 
 
+def _extract(files: Sequence[Path], runs: Collection[str] | None, folder: Path) -> list[Path]:
+    """Write each of these runs that has others beside it in its file into the folder; the files that are to be copied.
+
+    A run that is there by itself as well is copied from there.
+    """
+    if runs is None:
+        return list(files)
+    held = [(path, {entry.run_id for entry in entries}) for path, entries in dataset.index(files)]
+    whole = [(path, ids) for path, ids in held if ids <= set(runs)]
+    left = set(runs).difference(*(ids for _, ids in whole))
+    for path, ids in held:
+        for run_id in sorted(ids & left):
+            pack.pack([path], folder, only=run_id)
+        left -= ids
+    return [path for path, _ in whole]
+
+
 def _copy(files: Sequence[Path], folder: Path) -> None:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(files):
         copy = folder / file.name
         if copy.exists():  # of another folder
@@ -257,13 +301,19 @@ def _sync(path: Path) -> None:
 
 def _mend(out: Path) -> None:
     """Put back a baseline whose replacement was killed between taking the old one away and bringing the new one."""
+    if any(_folder(out).glob(f"{_OLD}*")):
+        with contextlib.suppress(OSError), _locked(out):
+            _put_back(out)
+
+
+def _put_back(out: Path) -> None:
+    """As `_mend`, for who holds the lock."""
     for old in _folder(out).glob(f"{_OLD}*"):
         target = old.with_name(old.name.removeprefix(_OLD))
-        with contextlib.suppress(OSError), _locked(out):
-            if target.exists():
-                shutil.rmtree(old, ignore_errors=True)
-            elif old.exists():
-                old.rename(target)
+        if target.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(target)
 
 
 @contextlib.contextmanager

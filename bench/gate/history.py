@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ from bench import dataset, environment
 from bench.changes import Change, change_points
 from bench.errors import UsageError
 from bench.fitness import is_unfit
-from bench.gate.side import label
+from bench.gate.baseline import plans
+from bench.gate.side import by_process, label
 from bench.stats import Interval, geometric_mean, log_t_interval
 
 if TYPE_CHECKING:
@@ -28,7 +29,18 @@ ALPHA = 0.01  # of `change_points`, for each line
 
 _IDENTITY = ["device", "device_index", "spec_id", "policy_id"]
 _COLUMNS = [
-    *("workload", "arm", "run_id", "node", "source_commit", "vnbench_version", "started_at", "label", "kernel_version"),
+    *(
+        "workload",
+        "arm",
+        "run_id",
+        "node",
+        "replicate",
+        "source_commit",
+        "vnbench_version",
+        "started_at",
+        "label",
+        "kernel_version",
+    ),
     *_IDENTITY,
     *("value", "unit", "better", "status", "validity", "env_id"),
     *(key for keys in environment.KEYS.values() for key in keys),
@@ -70,7 +82,7 @@ class Line:
     policy_id: str
     kernel_version: int | None
     unit: str | None
-    better: str
+    better: str | None  # None: which way is good is not known
     points: tuple[Point, ...]
     changes: tuple[Change, ...]
 
@@ -101,8 +113,12 @@ class History:
         return any("simulated" in point.flags for line in self.lines for point in line.points)
 
 
-def read(paths: Sequence[Path], workload: str, device: str | None = None) -> History:
-    """The history of a workload in some result files; ``device`` is ``cpu``, ``cuda``, ``cuda:0``, or None for all.
+def read(
+    paths: Sequence[Path], workload: str, device: str | None = None, *, runs: Collection[str] | None = None
+) -> History:
+    """The history of a workload in some result files, or in these runs of them.
+
+    ``device`` is ``cpu``, ``cuda``, ``cuda:0``, or None for all.
 
     Raises:
         UnreadableResult: a file cannot be read.
@@ -110,7 +126,7 @@ def read(paths: Sequence[Path], workload: str, device: str | None = None) -> His
     """
     import pyarrow.compute as pc
 
-    table = dataset.read(paths, _COLUMNS)
+    table = dataset.read(paths, _COLUMNS, runs=runs)
     table = table.filter(pc.and_(pc.equal(table["workload"], workload), pc.is_null(table["arm"])))
     if not table.num_rows:
         raise UsageError(
@@ -120,7 +136,10 @@ def read(paths: Sequence[Path], workload: str, device: str | None = None) -> His
     frame = frame[_on_device(frame, device)]
     if not len(frame):
         raise UsageError(f"{workload} was never measured on {device}", "Leave out --device to see where it was")
-    seen = [_seen(rows) for _, rows in frame.groupby(["run_id", *_IDENTITY], sort=False, dropna=False)]
+    # A row that was imported may not tell when it began; its run's plan does.
+    starts = {one.run_id: one.started_at for one in plans(paths, runs)} if frame["started_at"].isna().any() else {}
+    grouped = frame.groupby(["run_id", *_IDENTITY], sort=False, dropna=False)
+    seen = [_seen(rows, starts) for _, rows in grouped]
     lines = [_line(group) for group in _alike(sorted(seen, key=lambda one: (one.point.started_at, one.point.run_id)))]
     return History(workload, tuple(sorted(lines, key=lambda line: (str(line.machine), line.points[0].started_at))))
 
@@ -190,15 +209,15 @@ def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, t
     return {key: (str(before[key]), str(after[key])) for key in sorted(keys) if before[key] != after[key]}
 
 
-def _seen(rows: pd.DataFrame) -> _Seen:
+def _seen(rows: pd.DataFrame, starts: Mapping[str, str]) -> _Seen:
     good = rows[rows["status"] == "ok"]
-    values = [float(value) for value in good["value"]]
+    values = by_process(good, good["value"].to_numpy(dtype="float64", na_value=math.nan))[0].tolist()
     told = rows[rows["env_id"].notna()]
     first = rows.iloc[0]
     point = Point(
         run_id=first["run_id"],
         node=first["node"],
-        started_at=rows["started_at"].min().isoformat(timespec="seconds"),
+        started_at=_start(rows, starts),
         source_commit=_known(first["source_commit"]),
         vnbench_version=_known(first["vnbench_version"]),
         label=_known(first["label"]),
@@ -214,8 +233,16 @@ def _seen(rows: pd.DataFrame) -> _Seen:
         {key: _known(first[key]) for key in (*_IDENTITY, "kernel_version", "better")},
         {key: facts[key] for key in environment.KEYS["hardware"]} if facts else None,
         {key: facts[key] for key in _SOFTWARE if facts.get(key) is not None},
-        next(iter(good["unit"]), None),
+        _known(next(iter(good["unit"]), None)),
     )
+
+
+def _start(rows: pd.DataFrame, starts: Mapping[str, str]) -> str:
+    import pandas as pd
+
+    began = rows["started_at"].min()
+    at = pd.Timestamp(starts[rows["run_id"].iloc[0]]) if pd.isna(began) else began
+    return str(at.isoformat(timespec="seconds"))
 
 
 def _known(value: Any) -> Any:

@@ -246,7 +246,18 @@ def _no_test(baseline: Cell, current: Cell) -> str:
         return (
             f"{processes} processes on one side: an interval takes {stats.MIN_OBSERVATIONS}, a verdict {MIN_PROCESSES}"
         )
-    return "no interval: a value is no positive number, or a node has fewer than 3 processes"
+    for side, cell in (("baseline", baseline), ("current results", current)):
+        bad = [value for value in cell.badness if not 0 < value < math.inf]
+        if bad:
+            return f"no interval: in the {side}, a value is no positive number ({_bad(bad[0])})"
+    return "no interval: a node has fewer than 3 processes"
+
+
+def _bad(badness: float) -> str:
+    """In words that fit a rate and a time alike: the badness of a rate is its reciprocal."""
+    if math.isnan(badness):
+        return "not a number"
+    return "negative" if badness < 0 else "zero, infinite, or beyond what a reciprocal can be had of"
 
 
 def _unfit(sides: Mapping[str, Side], keys: Collection[Key]) -> dict[str, tuple[str, ...]]:

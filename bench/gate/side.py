@@ -6,7 +6,7 @@ A side is read once and by columns; its rows are grouped, never walked.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ _STATISTIC = "value"
 
 _DEVICE = ["device", "device_index"]
 _CELL = ["workload", *_DEVICE]
+_PROCESS = ["node", "run_id", "replicate"]
 _ALIKE = ("spec_id", "policy_id", "unit", "better", "threads", "world_size")
 _CALIBRATION = ("calibration_before_ns", "calibration_after_ns")
 _KEYS = [key for keys in environment.KEYS.values() for key in keys]
@@ -106,16 +107,18 @@ class Side:
         return any("simulated" in cell.flags for cell in self.cells.values())
 
 
-def load(paths: Sequence[Path]) -> Side:
-    """The side that some result files make. The arms of A/B sessions are left out: they are not alike.
+def load(paths: Sequence[Path], runs: Collection[str] | None = None) -> Side:
+    """The side that some result files make, or only these runs in them.
+
+    The arms of A/B sessions are left out: they are not alike.
 
     Raises:
         UnreadableResult: a file cannot be read, or no row of any is to be judged.
     """
     import pyarrow.compute as pc
 
-    columns = [*_CELL, *_ALIKE, _STATISTIC, "node", "run_id", "status", "reason", "validity", "arm"]
-    table, told = dataset.read_with_changes(paths, columns, _TOLD, _TOLD_KEYS)
+    columns = [*_CELL, *_ALIKE, _STATISTIC, *_PROCESS, "status", "reason", "validity", "arm"]
+    table, told = dataset.read_with_changes(paths, columns, _TOLD, _TOLD_KEYS, runs=runs)
     table, told = (one.filter(pc.is_null(one["arm"])) for one in (table, told))
     if not table.num_rows:
         raise UnreadableResult(f"no measurement in {_named(paths)}", "Name the result of `vnbench run`")
@@ -139,9 +142,10 @@ def _named(paths: Sequence[Path]) -> str:
 def _cell(rows: pd.DataFrame, flags: frozenset[str]) -> Cell:
     good = rows[rows["status"] == "ok"]
     bad = rows.loc[rows["status"] != "ok", "reason"].dropna()
+    badness, process = by_process(good, _badness(good))
     return Cell(
-        badness=_badness(good),
-        node=good["node"].astype("category").cat.remove_unused_categories().cat.codes.to_numpy(dtype="int64"),
+        badness=badness,
+        node=process["node"].astype("category").cat.remove_unused_categories().cat.codes.to_numpy(dtype="int64"),
         alike={name: _distinct(good[name].unique()) for name in _ALIKE},
         statuses=frozenset(rows["status"].unique()),
         reason=bad.iloc[0] if len(bad) else None,
@@ -149,12 +153,25 @@ def _cell(rows: pd.DataFrame, flags: frozenset[str]) -> Cell:
     )
 
 
+def by_process(rows: pd.DataFrame, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], pd.DataFrame]:
+    """The geometric mean of each process's values, and its first row: several rows of a process are one observation."""
+    import numpy as np
+
+    is_first = ~rows.duplicated(_PROCESS).to_numpy()
+    if is_first.all():
+        return values, rows
+    number = rows.groupby(_PROCESS, sort=False, dropna=False, observed=True).ngroup().to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        means = np.exp(np.bincount(number, np.log(values)) / np.bincount(number))
+    return means[number[is_first]], rows[is_first]
+
+
 def _badness(rows: pd.DataFrame) -> NDArray[np.float64]:
-    """Of each process: what grows as it gets worse. A rate counts by its reciprocal, the time of one unit of work."""
+    """Of each row: what grows as it gets worse. A rate counts by its reciprocal, the time of one unit of work."""
     import numpy as np
 
     values = rows[_STATISTIC].to_numpy(dtype=np.float64, na_value=np.nan)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):  # the reciprocal of a subnormal number is infinite
         return np.asarray(np.where((rows["better"] == "lower").to_numpy(), values, 1 / values))
 
 

@@ -80,9 +80,12 @@ def hints(lines: Sequence[Line]) -> list[str]:
 
 
 def change_words(line: Line, change: Change) -> str:
-    """``+7.1% (better)``"""
+    """``+7.1% (better)``; without a word where it is not known which way is good."""
+    shift = f"{change.after / change.before - 1:+.1%}"
+    if line.better is None:
+        return shift
     word = "better" if (change.after > change.before) == (line.better == "higher") else "worse"
-    return f"{change.after / change.before - 1:+.1%} ({word})"
+    return f"{shift} ({word})"
 
 
 def _table(lines: Sequence[Line], width: int) -> Table:
@@ -166,7 +169,7 @@ def _show_chart(out: Console, lines: Sequence[Line]) -> None:
     last = sum(len(line.points) for line in lines)
     layout = Layout(9, max(10, out.width - 10), max(1, last - 1))
     curves = [[(at - 1, point.value * scale) for at, point in points if point.value] for _, points in drawn]
-    out.print(Text(unit, style="dim"))
+    out.print(Text(unit or "–", style="dim"))
     curve = chart.Line("", [piece for piece in curves if piece], "cyan")
     for row in chart.panel([curve], layout, _ROWS, chart.ticks(low - margin, high + margin)):
         out.print(row, soft_wrap=True)

@@ -114,7 +114,7 @@ def _draw_machine(axes: Axes, lines: Sequence[Line]) -> None:
     axes.margins(y=0.15)  # room for words above and below the figures
     _draw_breaks(axes, lines)
     axes.set_title(machine_words(lines), loc="left", fontsize=11)
-    axes.set_ylabel(unit)
+    axes.set_ylabel(unit or "–")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 

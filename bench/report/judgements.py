@@ -113,7 +113,9 @@ def _figure(value: float) -> str:
 
 
 def confidence(judgements: Iterable[Judgement]) -> str:
-    return f"{next((one.interval.confidence for one in judgements if one.interval), 0.95) * 100:g} %"
+    """``95 %``; ``95–98.3 %`` where the intervals differ in it."""
+    levels = {one.interval.confidence for one in judgements if one.interval} or {0.95}
+    return f"{'–'.join(dict.fromkeys(f'{level * 100:.3g}' for level in (min(levels), max(levels))))} %"
 
 
 def tolerance_words(judgements: Iterable[Judgement]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -16,14 +17,15 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from bench import errors, run
+from bench import errors, pack, run
 from bench.cli import cli
 from bench.cli.baseline import baseline as baseline_command
 from bench.cli.gate import gate
 from bench.cli.history import history
 from bench.device import select
 from bench.errors import VnbenchError
-from bench.gate import baseline
+from bench.gate import baseline, source
+from bench.importing.files import import_files
 from bench.types import Plan
 from tests.checkout import ROOT, Checkout
 from tests.results import CPU, WORKLOAD
@@ -78,6 +80,50 @@ def test_a_run_may_be_named_by_the_beginning_of_its_id_and_a_baseline_by_its_pat
     assert answer(gate, "--baseline", path, "--current", "aaaa", "--out", out).exit_code == errors.OK
 
 
+def test_a_run_is_the_same_one_by_itself_and_packed_with_others(out: Path) -> None:
+    paths = [stored(out, run_id="aaaaaaaaaa"), stored(out, run_id="bbbbbbbbbb", slower=1.1, plan={"label": "b"})]
+
+    def ratios(baseline: str = "main") -> list[float]:
+        found = [judged(out, "--baseline", baseline, "--current", text, "--json") for text in ("aaaa", "bbbb")]
+        return [json.loads(each.stdout)["judgements"][0]["ratio"] for each in found]
+
+    before = ratios()
+    pack.pack(paths, out / "runs", remove_originals=True)
+    assert ratios() == before == pytest.approx([1.0, 1.1])
+    assert answer(baseline_command, "set", "of-a-label", "label:b", "--out", out).exit_code == 0
+    (kept,) = baseline.plans(baseline.files(out, "of-a-label"))
+    assert kept.run_id == "bbbbbbbbbb"
+    found = answer(gate, "--baseline", "bbbb", "--current", "aaaa", "--out", out, "--json")
+    assert json.loads(found.stdout)["judgements"][0]["ratio"] == pytest.approx(1 / 1.1)
+
+
+def test_what_is_said_with_a_path_beside_a_run_is_all_of_the_path_and_the_run(tmp_path: Path) -> None:
+    packed = pack.pack([stored(tmp_path / "x", run_id=each * 10) for each in "ab"], tmp_path / "out").files
+    single = stored(tmp_path / "y", run_id="cccccccccc")
+    assert source.find(tmp_path / "out", ["aaaa", str(single)]) == source.Source(
+        (*packed, single), frozenset({"aaaaaaaaaa", "cccccccccc"})
+    )
+
+
+def test_a_reader_that_has_had_enough_changes_neither_exit_code_nor_files(out: Path) -> None:
+    slow, again = (str(stored(out, slower=1.05)) for _ in range(2))
+    for form in ("--json", "--tolerance=2%"):
+        reading_fd, writing_fd = os.pipe()
+        os.close(reading_fd)
+        command = ["gate", "--baseline", "main", "--out", str(out), "--current", slow, "--confirm", again, form]
+        found = subprocess.run(
+            [sys.executable, "-m", "bench", *command, "--markdown", str(out / f"{form}.md")],
+            cwd=ROOT,
+            stdout=writing_fd,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        os.close(writing_fd)
+        assert (found.returncode, found.stderr) == (errors.REGRESSED, "")
+        assert "REGRESSED" in (out / f"{form}.md").read_text()
+
+
 def test_the_reports_say_the_same_as_the_json(out: Path) -> None:
     files = "--junit", out / "gate.xml", "--markdown", out / "gate.md"
     found = judged(out, "--current", stored(out, slower=1.05), "--confirm", stored(out, slower=1.05), *files, "--json")
@@ -105,7 +151,8 @@ def test_the_reports_say_the_same_as_the_json(out: Path) -> None:
 )
 def test_a_mistake_is_one_line(out: Path, arguments: list[str], code: int, words: str) -> None:
     path = stored(out)
-    truncated = out / "truncated.parquet"
+    truncated = out / "telemetry" / "truncated.parquet"  # where no run is looked for
+    truncated.parent.mkdir(exist_ok=True)
     truncated.write_bytes(path.read_bytes()[:500])
     paths = {"RUN": str(path), "TRUNCATED": str(truncated)}
     found = judged(out, *[paths.get(one, one) for one in arguments])
@@ -173,6 +220,20 @@ def test_what_was_slow_once_only_is_no_regression(out: Path, measured: Measured)
     found = judged(out, "--json")
     assert verdicts(found) == {WORKLOAD: "PASS", OTHER: "INCONCLUSIVE"}
     assert found.exit_code == errors.INCONCLUSIVE
+
+
+def test_a_baseline_of_another_program_is_judged_by_named_results_alone(out: Path, measured: Measured) -> None:
+    summary = out / "results-summary.jsonl"
+    summary.write_text(json.dumps({"node": "n1", "kernel-launch/event_time:0": 0.0058, "kernel-launch/return_code": 0}))
+    (imported,) = import_files([summary], out)
+    baseline.keep(out, "theirs", [imported.path])
+    for name in ("theirs", imported.path):
+        found = answer(gate, "--baseline", name, "--out", out)
+        assert found.exit_code == errors.USAGE
+        assert "these are another program's workloads. Name new results with --current (and --confirm)" in str(
+            found.exception
+        )
+    assert not measured.plans
 
 
 def test_without_a_suspect_it_measures_once_with_as_many_processes_as_asked(out: Path, measured: Measured) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from bench import pack
 from bench.errors import OutputNotWritable, UnreadableResult, UsageError
 from bench.gate import baseline, side
+from bench.gate.source import Source
 from bench.types import DeviceInfo, Policy
 from tests.results import CPU, WORKLOAD, make_plan
 from tests.stored import OTHER, STEADY, stored
@@ -134,10 +136,10 @@ def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
 def test_a_baseline_is_found_by_name_then_by_path_then_by_run(tmp_path: Path) -> None:
     run = stored(tmp_path, run_id="aaaaaaaaaa")
     baseline.keep(tmp_path, "main", [run])
-    assert baseline.find(tmp_path, "main") == [tmp_path / "baselines" / "main" / run.name]
-    assert baseline.find(tmp_path, str(run)) == [run]
-    assert baseline.find(tmp_path, "aaaa") == [run]
-    with pytest.raises(UsageError, match=r"no baseline 'mian' in .*, and no result there. There are: main"):
+    assert baseline.find(tmp_path, "main") == Source((tmp_path / "baselines" / "main" / run.name,))
+    assert baseline.find(tmp_path, str(run)) == Source((run,))
+    assert baseline.find(tmp_path, "aaaa") == Source((run,), frozenset({"aaaaaaaaaa"}))
+    with pytest.raises(UsageError, match=r"no baseline 'mian' in .*, and no result at 'mian', .* There are: main"):
         baseline.find(tmp_path, "mian")
 
 
@@ -146,7 +148,48 @@ def test_the_newest_run_is_the_default(tmp_path: Path) -> None:
         baseline.newest(tmp_path)
     newest = stored(tmp_path, plan={"started_at": "2026-12-01T00:00:00.000000+00:00", "node": "b"})
     stored(tmp_path, plan={"started_at": "2026-11-01T00:00:00.000000+00:00", "node": "a"})
-    assert baseline.newest(tmp_path) == newest
+    assert baseline.newest(tmp_path) == Source((newest,))
+
+
+def packed_runs(out: Path) -> Path:
+    """The runs aaaaaaaaaa and bbbbbbbbbb, which is later and slower, in one file; the originals are gone."""
+    started = {"started_at": "2026-12-01T00:00:00.000000+00:00"}
+    paths = [stored(out, run_id="aaaaaaaaaa"), stored(out, run_id="bbbbbbbbbb", slower=1.1, plan=started)]
+    (packed,) = pack.pack(paths, out / "runs", remove_originals=True).files
+    return packed
+
+
+def test_the_newest_run_of_a_packed_file_is_that_run_alone(tmp_path: Path) -> None:
+    packed = packed_runs(tmp_path)
+    assert baseline.newest(tmp_path) == Source((packed,), frozenset({"bbbbbbbbbb"}))
+    newer = stored(tmp_path, plan={"started_at": "2026-12-02T00:00:00.000000+00:00"})
+    assert baseline.newest(tmp_path) == Source((newer,))
+
+
+def test_a_run_that_is_packed_is_kept_without_those_beside_it(tmp_path: Path) -> None:
+    packed, single = packed_runs(tmp_path), stored(tmp_path, run_id="cccccccccc")
+    content = baseline.keep(tmp_path, "main", [packed, single], runs={"aaaaaaaaaa", "cccccccccc"})
+    assert content.run_ids == {"aaaaaaaaaa", "cccccccccc"}
+    assert {plan.run_id for plan in baseline.plans(baseline.files(tmp_path, "main"))} == content.run_ids
+    assert (tmp_path / "baselines" / "main" / single.name).read_bytes() == single.read_bytes()
+    baseline.keep(tmp_path, "all", [packed], runs={"aaaaaaaaaa", "bbbbbbbbbb"})
+    assert contents(tmp_path / "baselines" / "all") == {packed.name: packed.read_bytes()}
+
+
+@pytest.mark.parametrize("has_new", [False, True], ids=["between the renames", "after them"])
+def test_a_killed_replacement_is_mended_before_the_next_one(tmp_path: Path, has_new: bool) -> None:
+    baseline.keep(tmp_path, "main", [stored(tmp_path, run_id="aaaaaaaaaa")])
+    newer = stored(tmp_path, run_id="bbbbbbbbbb")
+    folder = tmp_path / "baselines"
+    (folder / "main").rename(folder / ".old-main")  # what the kill leaves
+    if has_new:
+        shutil.copytree(folder / ".old-main", folder / "main")
+    with pytest.raises(UsageError, match="there is a baseline 'main' already"):
+        baseline.keep(tmp_path, "main", [newer])
+    if has_new:
+        shutil.copytree(folder / "main", folder / ".old-main")
+    assert baseline.keep(tmp_path, "main", [newer], replace=True).run_ids == {"bbbbbbbbbb"}
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "main"]
 
 
 def test_what_will_keep_a_gate_from_an_answer_is_said(tmp_path: Path) -> None:

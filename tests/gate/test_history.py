@@ -121,6 +121,26 @@ def test_a_value_that_is_no_positive_number_is_no_figure(runs: Runs, bad: float)
     assert line.points[0].value is None
 
 
+def test_rows_of_one_process_are_one_replicate(runs: Runs) -> None:
+    runs.add([1.0, 4.0], only={WORKLOAD: {"replicate": 0}})
+    (only,) = runs.read().lines[0].points
+    assert only.value == pytest.approx(2.0)
+    assert (only.replicates, only.interval) == (1, None)
+
+
+def test_a_row_that_does_not_say_when_it_began_has_its_runs_date(runs: Runs) -> None:
+    added = [runs.add(started_at=None), runs.add(), runs.add(started_at=None)]
+    (line,) = runs.read().lines
+    assert [point.run_id for point in line.points] == added
+    assert [point.started_at for point in line.points] == [f"2026-01-0{day}T05:15:00+00:00" for day in (2, 3, 4)]
+
+
+def test_a_metric_without_unit_or_direction_has_none(runs: Runs) -> None:
+    runs.add(unit=None, better=None)
+    (line,) = runs.read().lines
+    assert (line.unit, line.better) == (None, None)
+
+
 def levels(runs: Runs, values: Sequence[float]) -> list[str]:
     return [runs.add([value]) for value in values]
 

@@ -158,6 +158,52 @@ def test_a_value_that_is_no_positive_number_decides_nothing(results: Gate, bad: 
     assert "a value is no positive number" in one.reason
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_value_too_small_for_a_reciprocal_is_named_and_no_warning(results: Gate) -> None:
+    one = results.one(results.stored([*STEADY[:4], 5e-324]))
+    assert one.verdict == "INCONCLUSIVE"
+    assert "in the current results, a value is no positive number (zero, infinite, or beyond" in one.reason
+
+
+def test_rows_of_one_process_are_one_observation(tmp_path: Path) -> None:
+    results = Gate(tmp_path)
+    again = {"only": {WORKLOAD: {"replicate": 0}}}
+    one = results.one(results.stored(slower=1.05, **again), results.stored(slower=1.05, **again))
+    assert (one.verdict, one.n) == ("INCONCLUSIVE", 1)
+    (cell,) = side.load([results.stored([1.0, 4.0], **again)]).cells.values()
+    assert cell.badness.tolist() == pytest.approx([0.5])  # their geometric mean, of a rate
+
+
+def test_where_it_is_not_known_which_way_is_good_there_is_no_verdict(tmp_path: Path) -> None:
+    results = Gate(tmp_path)
+    for of_baseline, of_current in ((None, None), (None, "higher"), ("higher", None)):
+        results.baseline = [results.stored(better=of_baseline)]
+        one = results.one(results.stored(slower=1.5, better=of_current), results.stored(slower=1.5, better=of_current))
+        assert (one.verdict, one.ratio) == ("INCOMPARABLE", None)
+        assert one.reason == "which way is good is not known, so no ratio is worse than another"
+
+
+UNCALIBRATED = {"calibration_before_ns": None, "calibration_after_ns": None}
+
+
+@pytest.mark.parametrize("where", ["baseline", "current results"])
+def test_a_calibration_on_one_side_only_is_incomparable(tmp_path: Path, where: str) -> None:
+    results = Gate(tmp_path)
+    results.baseline = [results.stored(**UNCALIBRATED if where == "baseline" else {})]
+    one = results.one(results.stored(**{} if where == "baseline" else UNCALIBRATED))
+    assert one.verdict == "INCOMPARABLE"
+    assert one.reason.startswith(f"the {where} did not record the calibration workload")
+
+
+def test_without_a_calibration_on_either_side_there_is_a_verdict_and_a_note(tmp_path: Path) -> None:
+    results = Gate(tmp_path)
+    results.baseline = [results.stored(**UNCALIBRATED)]
+    outcome = results.outcome(results.stored(**UNCALIBRATED))
+    assert [one.verdict for one in outcome.judgements] == ["PASS"]
+    (note,) = outcome.notes
+    assert note.startswith("cpu: no calibration on either side")
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_one_or_two_processes_give_no_interval(results: Gate, n: int) -> None:
     one = results.one(results.stored(STEADY[:n]))
@@ -271,7 +317,6 @@ def test_what_is_not_alike_is_incomparable_and_has_no_ratio(results: Gate, chang
     [
         {"memory_bytes": (16 << 30) + 4096},  # what the kernel leaves of it changes with every boot
         {"calibration_before_ns": 11_500_000, "calibration_after_ns": 11_500_000},
-        {"calibration_before_ns": None, "calibration_after_ns": None},
         {"vnbench_version": "9", "node": "node7"},
     ],
 )

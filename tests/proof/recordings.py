@@ -68,7 +68,7 @@ def _condition(foreign_cpu_fraction: float) -> Condition | None:
 
 
 @functools.cache
-def _blocks(slowdown: int, folder: Path) -> list[tuple[Block, float]]:
+def _blocks(slowdown: int, folder: Path) -> Sequence[tuple[Block, float]]:
     """Each run with the mean share of the CPUs' time that went to others while it lasted."""
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.rglob(f"*proof-{slowdown}*.parquet")):
@@ -76,7 +76,7 @@ def _blocks(slowdown: int, folder: Path) -> list[tuple[Block, float]]:
     runs: dict[str, dict[int, dict[str, dict[str, Any]]]] = {}
     for row in sorted(rows, key=lambda row: row["started_at"]):
         runs.setdefault(row["run_id"], {}).setdefault(row["session"], {})[row["arm"]] = row
-    found = []
+    found: list[tuple[Block, float]] = []
     for sessions_ in runs.values():
         pairs = [pair for _, pair in sorted(sessions_.items()) if pair.keys() == {"A", "B"}]
         share = statistics.fmean(pair["A"]["foreign_cpu_fraction"] for pair in pairs)

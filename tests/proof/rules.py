@@ -1,9 +1,9 @@
 """The rules that are held against each other, each a judge of disjoint trials of the same recorded sessions.
 
-`ab` takes sessions as they come until it is clear. All others compare stored processes: a baseline of five sessions, the
-next five as the current ones, and five more to confirm, all of one block. They are ours (`gate`), and what people use:
-pytest-benchmark's --benchmark-compare-fail on one process a side, and tests of the pooled samples. The processes are those
-of the sessions, so they ran in bursts; but for that, all rules see the same.
+`ab` takes sessions as they come until it is clear. All others compare stored processes: a baseline of five sessions,
+the next five as the current ones, and five more to confirm, all of one block. They are ours (`gate`), and what people
+use: pytest-benchmark's --benchmark-compare-fail on one process a side, and tests of the pooled samples. The processes
+are those of the sessions, so they ran in bursts; but for that, all rules see the same.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ALPHA = 0.05
 
 Side = Sequence[Process]
 Rule = Callable[[Side, Side, Side], str]
+Test = Callable[[np.ndarray, np.ndarray], float]  # the one-sided p-value of the new samples against the old
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Tally:
 
 
 def tally_ab(blocks: Sequence[Block]) -> Tally:
-    """`vnbench ab`, each trial as long as it would have been; one that the recording does not suffice for is left out."""
+    """`vnbench ab`, each trial as long as it would have been; a last one that is cut short is left out."""
     trial = Trial()
     design = Design(trial.looks, trial.alpha)
     ended = sequential.trials([one.log_ratio for block in blocks for one in block], trial.tolerance, design)
@@ -99,7 +100,7 @@ def _fails_at(of: Callable[[Process], float], share: float) -> Rule:
     return judge
 
 
-def _pooled(test: Callable[[np.ndarray, np.ndarray], float]) -> Rule:
+def _pooled(test: Test) -> Rule:
     """A two-sample test on all samples of all processes, as if they were independent."""
 
     def judge(baseline: Side, current: Side, confirmation: Side) -> str:
@@ -109,9 +110,7 @@ def _pooled(test: Callable[[np.ndarray, np.ndarray], float]) -> Rule:
     return judge
 
 
-def _beyond(
-    test: Callable[[np.ndarray, np.ndarray], float], margin: float
-) -> Callable[[np.ndarray, np.ndarray], float]:
+def _beyond(test: Test, margin: float) -> Test:
     """The same test, at half the level and only where the medians differ by a margin."""
 
     def p(new: np.ndarray, old: np.ndarray) -> float:
