@@ -111,7 +111,7 @@ def _measure(reference: Side, rule: Rule, out: Path, plan: Plan, device: str | N
         current = _run(reference, plan, devices, out, replicates, progress)
         keys = gate.suspects(gate.looks(reference, current, rule))
         if keys:
-            progress.note(f"{len(keys)} of {len(current.cells)} look worse: they are measured a second time")
+            progress.note(f"{len(keys)} of {len(current.cells)} look worse or better: they are measured a second time")
         second = _run(reference, plan, devices, out, replicates, progress, keys) if keys else None
     return gate.judge(reference, current, rule, second)
 

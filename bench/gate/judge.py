@@ -20,7 +20,7 @@ from bench.errors import UsageError
 from bench.fitness import is_unfit
 from bench.gate import alike
 from bench.gate.side import Cell, Key, Side
-from bench.judgement import Judgement
+from bench.judgement import Judgement, Verdict
 from bench.stats import RatioTest
 
 MIN_PROCESSES = 5
@@ -72,20 +72,23 @@ def judge(baseline: Side, current: Side, rule: Rule, confirmation: Side | None =
     return Outcome(judged, _unfit(sides, keys), alike.notes(baseline, current), is_simulated)
 
 
+_CHANGES: tuple[Verdict, ...] = ("REGRESSED", "IMPROVED")
+
+
 def key_of(one: Judgement) -> Key:
     return one.workload, one.device
 
 
 def suspects(judgements: Iterable[Judgement]) -> list[Key]:
-    """What looks worse after a first measurement, and has to be measured again."""
-    return [key_of(one) for one in judgements if one.verdict == "REGRESSED"]
+    """What looks worse or better after a first measurement, and has to be measured again."""
+    return [key_of(one) for one in judgements if one.verdict in _CHANGES]
 
 
 # ---------------------------------------------------------------- one measurement
 
 
 def looks(baseline: Side, current: Side, rule: Rule, only: Collection[Key] | None = None) -> list[Judgement]:
-    """The judgements after one measurement, by name; REGRESSED is still to be confirmed.
+    """The judgements after one measurement, by name; REGRESSED and IMPROVED are still to be confirmed.
 
     What could run on neither side is left out.
     """
@@ -170,7 +173,7 @@ def _judged(key: Key, test: RatioTest, p: float, processes: int, rule: Rule) -> 
     elif p > 1 - CONFIDENCE:
         weakness = f"not beyond the tolerance once corrected for the number of workloads (Holm: p = {p:.2g})"
     if is_better:
-        reason = f"looks better: {weakness}" if weakness else "one measurement; an improvement needs no second"
+        reason = f"looks better: {weakness}" if weakness else ""
         return dataclasses.replace(judged, verdict="PASS" if weakness else "IMPROVED", reason=reason)
     if weakness:
         return dataclasses.replace(judged, reason=f"looks worse: {weakness}")
@@ -200,27 +203,29 @@ def _sensitivity(test: RatioTest, rule: Rule) -> tuple[float | None, float | Non
 def confirmed(
     judgements: Sequence[Judgement], baseline: Side, confirmation: Side | None, rule: Rule
 ) -> list[Judgement]:
-    """The same, where REGRESSED stands only if a second measurement says so too."""
+    """The same, where REGRESSED and IMPROVED stand only if a second measurement says so too."""
     keys = suspects(judgements)
     seconds = {key_of(one): one for one in looks(baseline, confirmation, rule, keys)} if confirmation else {}
-    return [_confirmed(one, seconds.get(key_of(one))) if one.verdict == "REGRESSED" else one for one in judgements]
+    return [_confirmed(one, seconds.get(key_of(one))) if one.verdict in _CHANGES else one for one in judgements]
 
 
 def _confirmed(first: Judgement, second: Judgement | None) -> Judgement:
+    # What looks better and is not confirmed is no worse, and that is what a gate asks.
+    without: Verdict
+    look, without = ("worse", "INCONCLUSIVE") if first.verdict == "REGRESSED" else ("better", "PASS")
     if second is None or second.is_missing:
-        return dataclasses.replace(
-            first, verdict="INCONCLUSIVE", reason="looks worse: not confirmed by a second measurement, which is missing"
-        )
+        reason = f"looks {look}: not confirmed by a second measurement, which is missing"
+        return dataclasses.replace(first, verdict=without, reason=reason)
     seen = "" if second.interval is None else f", {_shown(second)}"
-    if second.verdict == "REGRESSED":
+    if second.verdict == first.verdict:
         return dataclasses.replace(first, reason=f"confirmed by a second measurement{seen}")
     if second.verdict == "ERROR":
         return dataclasses.replace(first, verdict="ERROR", reason=f"in the second measurement, {second.reason}")
     why = f": {second.reason}" if second.reason else ""
     return dataclasses.replace(
         first,
-        verdict="INCONCLUSIVE",
-        reason=f"looks worse: not confirmed by a second measurement, {second.verdict}{seen}{why}",
+        verdict="INCONCLUSIVE" if second.verdict == "REGRESSED" else without,
+        reason=f"looks {look}: not confirmed by a second measurement, {second.verdict}{seen}{why}",
     )
 
 

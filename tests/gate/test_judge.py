@@ -102,11 +102,16 @@ def test_a_second_measurement_that_fails_is_an_error(results: Gate) -> None:
     assert one.reason == "in the second measurement, failed: ValueError: on purpose"
 
 
-def test_an_improvement_needs_no_second_measurement(results: Gate) -> None:
-    outcome = results.outcome(results.stored(slower=0.95))
+def test_an_improvement_takes_a_second_measurement_and_is_a_pass_without(results: Gate) -> None:
+    first, second, alike_ = (results.stored(slower=slower) for slower in (0.95, 0.95, 1.0))
+    outcome = results.outcome(first, second)
     (one,) = outcome.judgements
     assert (one.verdict, outcome.exit_code) == ("IMPROVED", errors.OK)
     assert one.ratio == pytest.approx(0.95)
+    for missing_or_alike in ((first,), (first, alike_)):
+        one = results.one(*missing_or_alike)
+        assert one.verdict == "PASS"
+        assert one.reason.startswith("looks better: not confirmed by a second measurement, ")
 
 
 @pytest.mark.parametrize(("slower", "verdict"), [(1.05, "INCONCLUSIVE"), (0.95, "PASS")])

@@ -14,7 +14,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import ab, recovery, store
+import pyarrow.parquet as pq
+
+from bench import ab, recovery
 from bench.device import select
 from bench.plan import make_ab_plan
 from bench.suite import Suite
@@ -48,11 +50,11 @@ def record(slowdown: int, sessions: int, out: Path) -> Path:
 
 def recorded(out: Path) -> dict[int, int]:
     """How many sessions there are of each slowdown."""
-    counts = dict.fromkeys(SLOWDOWNS, 0)
-    for path in store.find(out, str(out / "runs")) if (out / "runs").is_dir() else ():
-        plan, rows = store.read(path)
-        counts[int(plan.tags["slowdown_percent"])] += len({row["session"] for row in rows})
-    return counts
+    found: set[tuple[str, str, int]] = set()
+    for path in (out / "runs").rglob("*.parquet"):
+        columns = pq.read_table(path, columns=["suite", "run_id", "session"], partitioning=None).to_pydict()
+        found |= set(zip(*columns.values(), strict=True))
+    return {slowdown: sum(suite == f"proof-{slowdown}" for suite, _, _ in found) for slowdown in SLOWDOWNS}
 
 
 @contextlib.contextmanager

@@ -71,8 +71,10 @@ def _condition(foreign_cpu_fraction: float) -> Condition | None:
 def _blocks(slowdown: int, folder: Path) -> Sequence[tuple[Block, float]]:
     """Each run with the mean share of the CPUs' time that went to others while it lasted."""
     rows: list[dict[str, Any]] = []
-    for path in sorted(folder.rglob(f"*proof-{slowdown}*.parquet")):
-        rows += pq.read_table(path, columns=list(COLUMNS), partitioning=None).to_pylist()
+    for path in sorted(folder.rglob("*.parquet")):  # runs by themselves, and packed ones
+        rows += pq.read_table(
+            path, columns=list(COLUMNS), filters=[("suite", "=", f"proof-{slowdown}")], partitioning=None
+        ).to_pylist()
     runs: dict[str, dict[int, dict[str, dict[str, Any]]]] = {}
     for row in sorted(rows, key=lambda row: row["started_at"]):
         runs.setdefault(row["run_id"], {}).setdefault(row["session"], {})[row["arm"]] = row

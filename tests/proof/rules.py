@@ -72,14 +72,14 @@ def tally_stored(name: str, blocks: Sequence[Block], *, are_alike: bool) -> Tall
 
 
 def _gate(of: Callable[[Process], float]) -> Rule:
-    """`vnbench gate` on a figure of each process: Welch's interval, and a regression only if it is confirmed."""
+    """`vnbench gate` on a figure of each process: Welch's interval, and a change only if it is confirmed."""
 
     def judge(baseline: Side, current: Side, confirmation: Side) -> str:
         (now, again) = (_interval(list(map(of, side)), list(map(of, baseline))) for side in (current, confirmation))
         if now.low > 1 + GATE_TOLERANCE:
             return "slower" if again.low > 1 + GATE_TOLERANCE else "unclear"
         if now.high < 1 / (1 + GATE_TOLERANCE):
-            return "faster"
+            return "faster" if again.high < 1 / (1 + GATE_TOLERANCE) else "no slower"
         return "no slower" if now.high < 1 + GATE_TOLERANCE else "unclear"
 
     return judge
