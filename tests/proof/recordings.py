@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from bench import sessions
+from bench.types import Duet
 from tests.proof.record import FOLDER
+
+RUNS = FOLDER / "runs"
+UNMOVED = FOLDER / "unmoved"  # taken before both bursts of a pair began on one CPU
 
 Condition = Literal["quiet", "contended"]
 
@@ -23,6 +28,14 @@ COLUMNS = (
     *("run_id", "started_at", "session", "arm", "elapsed_ns", "burst_samples", "value", "median_ns"),
     "foreign_cpu_fraction",
 )
+
+
+READINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "lower quartile": lambda bursts_ns: np.quantile(bursts_ns, 0.25, axis=1),
+    "median": lambda bursts_ns: np.median(bursts_ns, axis=1),
+    "mean": lambda bursts_ns: np.mean(bursts_ns, axis=1),
+    "minimum": lambda bursts_ns: np.min(bursts_ns, axis=1),
+}
 
 
 @dataclass(frozen=True)
@@ -51,20 +64,37 @@ class Session:
     log_ratio: float
     a: Process
     b: Process
+    foreign_cpu_fraction: float = 0.0  # of all CPUs' time, used by others meanwhile
 
 
 Block = Sequence[Session]  # taken one after the other, as one run
 
 
-def load(slowdown: int, condition: Condition, folder: Path = FOLDER) -> list[Block]:
+def load(slowdown: int, condition: Condition, folder: Path = RUNS) -> list[Block]:
     """The blocks of that truth and condition in the order they were taken."""
     return [block for block, share in _blocks(slowdown, folder) if _condition(share) == condition]
+
+
+def sessions_of(condition: Condition, folder: Path) -> list[Session]:
+    """The single sessions of that condition in which nothing was changed, whatever the rest of their block was."""
+    found = (session for block, _ in _blocks(0, folder) for session in block)
+    return [session for session in found if _condition(session.foreign_cpu_fraction) == condition]
 
 
 def _condition(foreign_cpu_fraction: float) -> Condition | None:
     if foreign_cpu_fraction <= QUIET_UP_TO:
         return "quiet"
     return "contended" if foreign_cpu_fraction >= CONTENDED_FROM else None
+
+
+def readings(blocks: Sequence[Block]) -> dict[str, list[float]]:
+    """The log-ratios of sessions, had their bursts been read in other ways; a session is the median over its pairs."""
+    found: dict[str, list[float]] = {name: [] for name in READINGS}
+    for session in (one for block in blocks for one in block):
+        for name, read in READINGS.items():
+            a_ns, b_ns = (read(np.reshape(one.elapsed_ns, (Duet().pairs, -1))) for one in (session.a, session.b))
+            found[name].append(float(np.median(np.log(b_ns / a_ns))))
+    return found
 
 
 @functools.cache
@@ -81,11 +111,11 @@ def _blocks(slowdown: int, folder: Path) -> Sequence[tuple[Block, float]]:
     found: list[tuple[Block, float]] = []
     for sessions_ in runs.values():
         pairs = [pair for _, pair in sorted(sessions_.items()) if pair.keys() == {"A", "B"}]
-        share = statistics.fmean(pair["A"]["foreign_cpu_fraction"] for pair in pairs)
-        found.append(([_session(pair) for pair in pairs], share))
+        block = [_session(pair) for pair in pairs]
+        found.append((block, statistics.fmean(session.foreign_cpu_fraction for session in block)))
     return found
 
 
 def _session(pair: dict[str, dict[str, Any]]) -> Session:
     a, b = (Process(tuple(pair[arm]["elapsed_ns"])) for arm in ("A", "B"))
-    return Session(sessions.log_ratio(pair["A"], pair["B"]), a, b)
+    return Session(sessions.log_ratio(pair["A"], pair["B"]), a, b, pair["A"]["foreign_cpu_fraction"])

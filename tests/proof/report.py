@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from bench import stats
 from tests.proof import recordings, rules
 from tests.proof.record import SLOWDOWNS
-from tests.proof.recordings import Block, Condition
+from tests.proof.recordings import Block, Condition, Session
 from tests.proof.rules import Tally
 
 CONDITIONS: tuple[Condition, ...] = ("quiet", "contended")
@@ -36,6 +37,35 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
+def readings_markdown() -> str:
+    """How far sessions with nothing changed spread, by how a burst is read."""
+    lines = ["| a burst is read by its | " + " | ".join(CONDITIONS) + " |", "| --- |" + " --- |" * len(CONDITIONS)]
+    found = {condition: recordings.readings(recordings.load(0, condition)) for condition in CONDITIONS}
+    for name in recordings.READINGS:
+        cells = [_spread(found[condition][name]) for condition in CONDITIONS]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def unmoved_markdown() -> str:
+    """How many sessions with nothing changed differed by more than 3 %, before and after bursts began on one CPU."""
+    lines = ["| condition | each arm where it slept | both bursts of a pair begin on one CPU |", "| --- | --- | --- |"]
+    for condition in CONDITIONS:
+        cells = [_far(recordings.sessions_of(condition, one)) for one in (recordings.UNMOVED, recordings.RUNS)]
+        lines.append(f"| {condition} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _far(sessions: Sequence[Session]) -> str:
+    return f"{sum(abs(one.log_ratio) > 0.03 for one in sessions)} of {len(sessions)}"
+
+
+def _spread(log_ratios: Sequence[float]) -> str:
+    """The standard deviation, and that which the middle half of normal values would have: heavy tails part the two."""
+    quartiles = stats.quantile(log_ratios, 0.75) - stats.quantile(log_ratios, 0.25)
+    return f"{statistics.stdev(log_ratios):.2%} ({quartiles / 1.349:.2%})"
+
+
 def _truth(slowdown: int) -> str:
     return f"{slowdown} % slower" if slowdown else "alike"
 
@@ -51,4 +81,5 @@ def _cell(one: Tally, slowdown: int) -> str:
 
 
 if __name__ == "__main__":
-    print(markdown())
+    for table in (markdown, readings_markdown, unmoved_markdown):
+        print(table(), end="\n\n")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Callable
 
 import pytest
 
-from tests.proof import recordings, report, rules
+from bench.telemetry import host
+from tests.proof import record, recordings, report, rules
 from tests.proof.record import ROOT, SLOWDOWNS
 from tests.proof.recordings import Block, Process, Session
 
@@ -18,10 +21,23 @@ def quiet() -> list[Block]:
     return recordings.load(0, "quiet")
 
 
-def test_the_tables_of_the_document_are_what_the_recordings_say() -> None:
-    shown = re.search(r"<!-- tables -->\n(.*?)<!-- /tables -->", DOCUMENT.read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("tables", report.markdown), ("readings", report.readings_markdown), ("unmoved", report.unmoved_markdown)],
+)
+def test_the_tables_of_the_document_are_what_the_recordings_say(name: str, table: Callable[[], str]) -> None:
+    shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", DOCUMENT.read_text(), flags=re.DOTALL)
     assert shown is not None
-    assert shown[1].strip() == report.markdown().strip()
+    assert shown[1].strip() == table().strip()
+
+
+def test_who_contends_is_foreign_to_the_run_and_ends_with_it() -> None:
+    before = host.read()
+    with record.hogs(2):
+        time.sleep(1.0)
+        state = host.window(before, host.read())
+    assert state.foreign_cpu_fraction is not None
+    assert state.foreign_cpu_fraction > recordings.QUIET_UP_TO
 
 
 def test_a_rule_sees_what_was_put_in_and_nothing_where_nothing_was() -> None:
