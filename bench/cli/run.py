@@ -99,4 +99,6 @@ def run(
             progress.note(reason)
         path = runs.execute(plan, out, budget_s=budget, kept=kept, observer=progress)
     print_result(path, out, as_json=as_json)
+    if not as_json:
+        click.echo(f"results: {path}")
     sys.exit(summary.exit_code(store.read(path)[1], strict=strict))

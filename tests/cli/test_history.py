@@ -70,4 +70,4 @@ def test_a_mistake_is_one_line(tmp_path: Path, arguments: list[str], code: int, 
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
-    assert "no result at" in str(answer(history, WORKLOAD, "--out", tmp_path).exception)
+    assert "no file or folder" in str(answer(history, WORKLOAD, "--out", tmp_path).exception)
