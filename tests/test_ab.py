@@ -253,8 +253,9 @@ def test_a_function_that_fails_is_an_error_after_one_session(out: Path, function
 
 
 def test_a_function_that_is_not_there_is_the_users_to_mend_and_leaves_nothing_behind(out: Path) -> None:
-    with pytest.raises(UsageError, match=r"naps\.py:nowhere: no function 'nowhere'"):
+    with pytest.raises(VnbenchError, match=r"naps\.py:nowhere: no function 'nowhere'") as raised:
         ab.execute(plan_of("nowhere"), out)
+    assert raised.value.exit_code == UsageError.exit_code
     assert incomplete(out) == []
     assert not list((out / "runs").rglob("*.parquet"))
 

@@ -48,4 +48,6 @@ def cli() -> None:
 
 
 for command in (run, show, list_, info, watch, compare, ab, aa, gate, baseline, history, import_, pack):
+    # Set on each, for click asks only the first who calls a command.
+    command.context_settings = {**command.context_settings, "help_option_names": ["-h", "--help"]}
     cli.add_command(command)
