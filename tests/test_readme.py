@@ -22,7 +22,7 @@ COMMANDS = [
 
 # Suites are smaller here, or run with fewer replicates: the commands are under test, not the machine.
 HERE = {
-    "make bench": "make bench SUITE='quick --replicates 1'",
+    "make bench": "make bench SUITE='matmul/fp32/1024 --replicates 1'",
     "make test": None,  # what is running
     "pip install -c constraints.txt .": "pip/bin/python -m pip install -q -c constraints.txt .",
     "vnbench run quick": "pip/bin/vnbench run --replicates 1 smoke",
