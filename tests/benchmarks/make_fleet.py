@@ -30,7 +30,7 @@ START_US = 1_795_000_000_000_000  # in November 2026
 
 
 def workloads(count: int) -> tuple[str, ...]:
-    return tuple(f"synthetic/work/{i}" for i in range(count))
+    return tuple(f"synthetic/load/{i}" for i in range(count))
 
 
 def runs(nodes: int, workload_count: int = 200, replicates: int = 3, seed: int = 1) -> Iterator[tuple[Plan, pa.Table]]:
