@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import units
 from bench.errors import UsageError
 from bench.gate.history import History, Line
 from bench.report import judgements
+from bench.report.drawing import image
 from bench.report.history import break_words, by_machine, change_words, machine_words, pieces
 
 if TYPE_CHECKING:
@@ -24,13 +23,6 @@ MOST_MACHINES = 8
 # Okabe and Ito 2008, "Color Universal Design": told apart by the colour-blind.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 _CHANGE, _BREAK = "#D55E00", "#7F7F7F"
-_SETTINGS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 11.0,
-    "svg.hashsalt": "vnbench",  # the same picture has the same bytes
-    "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # a dollar sign in others' words is one
-}
 _WIDTH_IN, _HEIGHT_IN = 12.0, 3.6  # the height is a machine's
 _MOST_TICKS = 24
 
@@ -58,29 +50,7 @@ def render(history: History, kind: str) -> bytes:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    # It would warn that it has no folder for its settings; it needs none.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    try:
-        import matplotlib as mpl
-        import matplotlib.style
-    except ImportError as error:
-        raise UsageError("a picture needs matplotlib, which is not installed", "pip install matplotlib") from error
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    content = io.BytesIO()
-    with mpl.style.context("default"), mpl.rc_context(_SETTINGS):
-        figure = _figure(history)
-        _settle(figure)
-        figure.savefig(content, format=kind, dpi=120, metadata=metadata)
-    return content.getvalue()
-
-
-def _settle(figure: Figure) -> None:
-    """Lay the figure out once, and round: the solver's last digits differ from time to time, and so would the bytes."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for axes in figure.axes:
-        left, bottom, width, height = (round(float(part), 6) for part in axes.get_position().bounds)
-        axes.set_position((left, bottom, width, height))
+    return image(lambda: _figure(history), kind)
 
 
 def _figure(history: History) -> Figure:

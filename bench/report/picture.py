@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import logging
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.errors import UsageError
+from bench.report.drawing import image
 from bench.report.panels import Panel, Point, View, heading, held_back_words
 from bench.telemetry.stretches import Kind
 from bench.types import Plan
@@ -24,13 +22,6 @@ _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#
 _CPU_COLOUR = "#444444"
 _HELD_BACK: Mapping[Kind, str] = {"throttled": "#D55E00", "power-capped": "#F0E442"}
 _TIMED = ("#D9D9D9", "#BFBFBF")
-_SETTINGS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 11.0,
-    "svg.hashsalt": "vnbench",  # the same picture has the same bytes
-    "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # a dollar sign in others' words is one
-}
 _WIDTH_IN = 12.0
 _STEPS = 1000  # of the time axis: about as many as there are pixels
 _LEGEND_COLUMNS = 150
@@ -42,29 +33,7 @@ def render(plan: Plan, seen: View, kind: str) -> bytes:
     Raises:
         UsageError: matplotlib is not installed.
     """
-    # It would warn that it has no folder for its settings; it needs none.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    try:
-        import matplotlib as mpl
-        import matplotlib.style
-    except ImportError as error:
-        raise UsageError("a picture needs matplotlib, which is not installed", "pip install matplotlib") from error
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    content = io.BytesIO()
-    with mpl.style.context("default"), mpl.rc_context(_SETTINGS):
-        figure = _figure(plan, seen)
-        _settle(figure)
-        figure.savefig(content, format=kind, dpi=120, metadata=metadata)
-    return content.getvalue()
-
-
-def _settle(figure: Figure) -> None:
-    """Lay the figure out once, and round: the solver's last digits differ from time to time, and so would the bytes."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for axes in figure.axes:
-        left, bottom, width, height = (round(float(part), 6) for part in axes.get_position().bounds)
-        axes.set_position((left, bottom, width, height))
+    return image(lambda: _figure(plan, seen), kind)
 
 
 def _figure(plan: Plan, seen: View) -> Figure:

@@ -6,7 +6,6 @@ Colours are the page's own (CSS variables), so that they follow it into the dark
 from __future__ import annotations
 
 import io
-import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench import units
+from bench.report.drawing import settings, settle
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
 
 MOST_SIDES = 8  # that can be told apart, by colour and by marker
 _WIDTH_IN = 4.4  # narrow, so that the text is still read where a telephone shrinks it
-_SETTINGS: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10.0,
-    "svg.hashsalt": "vnbench",  # the same picture has the same bytes
-    "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # a dollar sign in others' words is one
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
+_SETTINGS: Mapping[str, Any] = {"font.size": 10.0, "axes.spines.top": False, "axes.spines.right": False}
 # Stand-ins that matplotlib writes and the page's variables replace: each is found nowhere else in a picture.
 _INK, _FAINT, _CARD = "#010203", "#040506", "#030201"
 _SIDES = tuple(f"#0708{index:02x}" for index in range(MOST_SIDES))
@@ -317,31 +309,18 @@ def short(name: str, longest: int = _LONGEST_NAME) -> str:
 
 def _svg(draw: Callable[[Figure], Callable[[], None] | None], height_in: float) -> str:
     """An ``svg`` element for the inside of a page; what drawing returns is called when it is laid out."""
-    # It would warn that it has no folder for its settings; it needs none.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    import matplotlib as mpl
-    import matplotlib.style
-    from matplotlib.figure import Figure
-
     inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
     content = io.BytesIO()
-    with mpl.style.context("default"), mpl.rc_context({**_SETTINGS, **inks}):
+    with settings({**_SETTINGS, **inks}):
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
         finish = draw(figure)
-        _settle(figure)
+        settle(figure)
         if finish is not None:
             finish()
         figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
     return _for_a_page(content.getvalue().decode())
-
-
-def _settle(figure: Figure) -> None:
-    """Lay the figure out once, and round: the solver's last digits differ from time to time, and so would the bytes."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for axes in figure.axes:
-        left, bottom, width, height = (round(float(part), 6) for part in axes.get_position().bounds)
-        axes.set_position((left, bottom, width, height))
 
 
 def _for_a_page(svg: str) -> str:
