@@ -17,19 +17,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from bench import ab, recovery
 from bench.device import select
 from bench.plan import make_ab_plan
 from bench.suite import Suite
 from bench.types import Arm, Trial
+from tests.proof import recordings
+from tests.proof.recordings import FOLDER, Condition
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FOLDER = ROOT / "results" / "proof"
 # One thread: an idle pool of threads that spins in one arm would be felt by the other.
 VARIABLES = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SLOWDOWNS = (0, 1, 2, 5, 10)  # percent
+# Sessions of each: 300 trials in quiet and 100 contended with nothing changed, and 40 of each slowdown, for every rule.
+WANTED: dict[Condition, tuple[int, ...]] = {"quiet": (3120, 830, 440, 480, 540), "contended": (1050, 250, 200, 200, 200)}
 _BLOCK = 50  # sessions in a run
 
 
@@ -51,13 +52,10 @@ def record(slowdown: int, sessions: int, out: Path) -> Path:
     return ab.execute(plan, out)
 
 
-def recorded(out: Path) -> dict[int, int]:
+def recorded(out: Path, condition: Condition) -> dict[int, int]:
     """How many sessions there are of each slowdown."""
-    found: set[tuple[str, str, int]] = set()
-    for path in (out / "runs").rglob("*.parquet"):
-        columns = pq.read_table(path, columns=["suite", "run_id", "session"], partitioning=None).to_pydict()
-        found |= set(zip(*columns.values(), strict=True))
-    return {slowdown: sum(suite == f"proof-{slowdown}" for suite, _, _ in found) for slowdown in SLOWDOWNS}
+    found = recordings.counts(condition, out / "runs")
+    return {slowdown: found[f"proof-{slowdown}"] for slowdown in SLOWDOWNS}
 
 
 _SPIN = """
@@ -86,20 +84,20 @@ def hogs(count: int) -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sessions", type=int, nargs=5, default=(3000, 600, 600, 300, 300), metavar="N")
+    parser.add_argument("--sessions", type=int, nargs=len(SLOWDOWNS), metavar="N", help="instead of those of the plan")
     parser.add_argument("--hogs", type=int, default=0, help="processes that contend for the CPUs meanwhile")
     parser.add_argument("--out", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     os.chdir(ROOT)
     recovery.recover(arguments.out, print)  # a block that was killed counts with the sessions it has
-    wanted = dict(zip(SLOWDOWNS, arguments.sessions, strict=True))
-    done = recorded(arguments.out)
+    condition: Condition = "contended" if arguments.hogs else "quiet"
+    wanted = dict(zip(SLOWDOWNS, arguments.sessions or WANTED[condition], strict=True))
+    done = recorded(arguments.out, condition)
     with hogs(arguments.hogs):
         while missing := [one for one in SLOWDOWNS if done[one] < wanted[one]]:
-            slowdown = min(missing, key=lambda one: done[one] / wanted[one])
-            record(slowdown, _BLOCK, arguments.out)
-            done[slowdown] += _BLOCK
-            print(f"sessions so far, by slowdown in percent: {done}", flush=True)
+            record(min(missing, key=lambda one: done[one] / wanted[one]), _BLOCK, arguments.out)
+            done = recorded(arguments.out, condition)
+            print(f"{condition} sessions so far, by slowdown in percent: {done}", flush=True)
 
 
 if __name__ == "__main__":

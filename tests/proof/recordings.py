@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import pyarrow.parquet as pq
 
 from bench import sessions
 from bench.types import Duet
-from tests.proof.record import FOLDER
 
+FOLDER = Path(__file__).resolve().parent.parent.parent / "results" / "proof"
 RUNS = FOLDER / "runs"
 UNMOVED = FOLDER / "unmoved"  # taken before both bursts of a pair began on one CPU
 
@@ -65,6 +66,7 @@ class Session:
     a: Process
     b: Process
     foreign_cpu_fraction: float = 0.0  # of all CPUs' time, used by others meanwhile
+    started_at_s: float = 0.0  # since the epoch
 
 
 Block = Sequence[Session]  # taken one after the other, as one run
@@ -73,6 +75,21 @@ Block = Sequence[Session]  # taken one after the other, as one run
 def load(slowdown: int, condition: Condition, folder: Path = RUNS) -> list[Block]:
     """The blocks of that truth and condition in the order they were taken."""
     return [block for block, share in _blocks(slowdown, folder) if _condition(share) == condition]
+
+
+def counts(condition: Condition, folder: Path = RUNS) -> Counter[str]:
+    """How many sessions of that condition each suite has, without their samples."""
+    shares: dict[tuple[str, str], list[float]] = {}
+    columns = ["suite", "run_id", "foreign_cpu_fraction"]
+    for path in folder.rglob("*.parquet"):
+        table = pq.read_table(path, columns=columns, filters=[("arm", "=", "A")], partitioning=None)
+        for row in table.to_pylist():
+            shares.setdefault((row["suite"], row["run_id"]), []).append(row["foreign_cpu_fraction"])
+    found: Counter[str] = Counter()
+    for (suite, _), of_block in shares.items():
+        if _condition(statistics.fmean(of_block)) == condition:
+            found[suite] += len(of_block)
+    return found
 
 
 def sessions_of(condition: Condition, folder: Path) -> list[Session]:
@@ -118,4 +135,5 @@ def _blocks(slowdown: int, folder: Path) -> Sequence[tuple[Block, float]]:
 
 def _session(pair: dict[str, dict[str, Any]]) -> Session:
     a, b = (Process(tuple(pair[arm]["elapsed_ns"])) for arm in ("A", "B"))
-    return Session(sessions.log_ratio(pair["A"], pair["B"]), a, b, pair["A"]["foreign_cpu_fraction"])
+    started_at_s = min(one["started_at"].timestamp() for one in pair.values())
+    return Session(sessions.log_ratio(pair["A"], pair["B"]), a, b, pair["A"]["foreign_cpu_fraction"], started_at_s)

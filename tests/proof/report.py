@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -34,6 +35,23 @@ def markdown() -> str:
             cells = [_cell(found[slowdown][index], slowdown) for slowdown in SLOWDOWNS]
             lines.append(f"| {first.rule} | {' | '.join(cells)} |")
         lines.append("")
+    return "\n".join(lines)
+
+
+def times_markdown() -> str:
+    """How long `ab` takes: the sessions of a trial, and the time from the start of one to that of the next."""
+    lines = ["| sessions of a trial, mean | " + " | ".join(map(_truth, SLOWDOWNS)) + " | seconds a session, median |"]
+    lines += ["| --- |" + " --- |" * (len(SLOWDOWNS) + 1)]
+    for condition in CONDITIONS:
+        blocks = {slowdown: recordings.load(slowdown, condition) for slowdown in SLOWDOWNS}
+        of_ab = [rules.tally_ab(blocks[slowdown]) for slowdown in SLOWDOWNS]
+        gaps_s = [
+            after.started_at_s - before.started_at_s
+            for block in (one for of_truth in blocks.values() for one in of_truth)
+            for before, after in itertools.pairwise(block)
+        ]
+        cells = [f"{one.sessions / one.trials:.1f}" if one.trials else "–" for one in of_ab]
+        lines.append(f"| {condition} | {' | '.join(cells)} | {statistics.median(gaps_s):.2f} |")
     return "\n".join(lines)
 
 
@@ -81,5 +99,5 @@ def _cell(one: Tally, slowdown: int) -> str:
 
 
 if __name__ == "__main__":
-    for table in (markdown, readings_markdown, unmoved_markdown):
+    for table in (markdown, times_markdown, readings_markdown, unmoved_markdown):
         print(table(), end="\n\n")

@@ -1,9 +1,11 @@
 """The rules that are held against each other, each a judge of disjoint trials of the same recorded sessions.
 
-`ab` takes sessions as they come until it is clear. All others compare stored processes: a baseline of five sessions,
-the next five as the current ones, and five more to confirm, all of one block. They are ours (`gate`), and what people
-use: pytest-benchmark's --benchmark-compare-fail on one process a side, and tests of the pooled samples. The processes
-are those of the sessions, so they ran in bursts; but for that, all rules see the same.
+Every rule takes sessions in the order they were recorded, as many as it needs to come to an end, and the next trial
+begins where it stopped. `ab` takes them until it is clear. All others compare stored processes: some sessions are the
+baseline, the next ones the current measurement, and where the rule asks for a confirmation, more follow. They are ours
+(`gate`), and what people use: pytest-benchmark's --benchmark-compare-fail on one process a side, and tests of the
+pooled samples. The processes are those of the sessions, so they ran in bursts, and a baseline is seconds old; but for
+that, all rules see the same.
 """
 
 from __future__ import annotations
@@ -19,15 +21,23 @@ from bench import sequential, stats
 from bench.sequential import Design
 from bench.stats import Interval
 from bench.types import Trial
-from tests.proof.recordings import Block, Process
+from tests.proof.recordings import Block, Process, Session
 
 PROCESSES = 5  # on each side of a comparison with a baseline
 GATE_TOLERANCE = 0.02
 ALPHA = 0.05
 
 Side = Sequence[Process]
-Rule = Callable[[Side, Side, Side], str]
 Test = Callable[[np.ndarray, np.ndarray], float]  # the one-sided p-value of the new samples against the old
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What it says of a baseline and a current side: ``slower``, ``faster``, ``no slower`` or ``unclear``."""
+
+    judge: Callable[[Side, Side], str]
+    processes: int = PROCESSES  # on each side
+    confirms: bool = False  # what it found must show in a second measurement
 
 
 @dataclass(frozen=True)
@@ -53,36 +63,47 @@ def tally_ab(blocks: Sequence[Block]) -> Tally:
 
 
 def tally_stored(name: str, blocks: Sequence[Block], *, are_alike: bool) -> Tally:
-    """A rule for stored baselines, on disjoint trials of fifteen sessions.
+    """A rule for stored baselines.
 
     Args:
         are_alike: the arms are, so that every other trial may take them the other way round.
     """
-    rule = STORED[name]
+    sessions = [one for block in blocks for one in block]
     says: Counter[str] = Counter()
-    for block in blocks:
-        for begin in range(0, len(block) - 3 * PROCESSES + 1, 3 * PROCESSES):
-            first, second, third = (block[begin + i * PROCESSES :][:PROCESSES] for i in range(3))
-            if are_alike and says.total() % 2:
-                says[rule([s.b for s in first], [s.a for s in second], [s.a for s in third])] += 1
-            else:
-                says[rule([s.a for s in first], [s.b for s in second], [s.b for s in third])] += 1
-    total = says.total()
-    return Tally(name, total, says["slower"], says["faster"], says["unclear"], total * 2 * PROCESSES)
+    used = 0
+    while (ended := _trial(STORED[name], sessions[used:], turned=are_alike and says.total() % 2 == 1)) is not None:
+        says[ended[0]] += 1
+        used += ended[1]
+    return Tally(name, says.total(), says["slower"], says["faster"], says["unclear"], used)
+
+
+def _trial(rule: Rule, sessions: Sequence[Session], *, turned: bool) -> tuple[str, int] | None:
+    """What the rule says of the first sessions and how many it took, or None where they end before it does."""
+    old, new = ([s.a for s in sessions], [s.b for s in sessions])[:: -1 if turned else 1]
+    sides = [old[: rule.processes], *(new[i * rule.processes :][: rule.processes] for i in (1, 2))]
+    if len(sides[1]) < rule.processes:
+        return None
+    said = rule.judge(sides[0], sides[1])
+    if not rule.confirms or said not in ("slower", "faster"):
+        return said, 2 * rule.processes
+    if len(sides[2]) < rule.processes:
+        return None
+    unconfirmed = "unclear" if said == "slower" else "no slower"
+    return said if rule.judge(sides[0], sides[2]) == said else unconfirmed, 3 * rule.processes
 
 
 def _gate(of: Callable[[Process], float]) -> Rule:
     """`vnbench gate` on a figure of each process: Welch's interval, and a change only if it is confirmed."""
 
-    def judge(baseline: Side, current: Side, confirmation: Side) -> str:
-        (now, again) = (_interval(list(map(of, side)), list(map(of, baseline))) for side in (current, confirmation))
-        if now.low > 1 + GATE_TOLERANCE:
-            return "slower" if again.low > 1 + GATE_TOLERANCE else "unclear"
-        if now.high < 1 / (1 + GATE_TOLERANCE):
-            return "faster" if again.high < 1 / (1 + GATE_TOLERANCE) else "no slower"
-        return "no slower" if now.high < 1 + GATE_TOLERANCE else "unclear"
+    def judge(baseline: Side, current: Side) -> str:
+        ratio = _interval(list(map(of, current)), list(map(of, baseline)))
+        if ratio.low > 1 + GATE_TOLERANCE:
+            return "slower"
+        if ratio.high < 1 / (1 + GATE_TOLERANCE):
+            return "faster"
+        return "no slower" if ratio.high < 1 + GATE_TOLERANCE else "unclear"
 
-    return judge
+    return Rule(judge, confirms=True)
 
 
 def _interval(new: Sequence[float], old: Sequence[float]) -> Interval:
@@ -94,20 +115,20 @@ def _interval(new: Sequence[float], old: Sequence[float]) -> Interval:
 def _fails_at(of: Callable[[Process], float], share: float) -> Rule:
     """pytest-benchmark's ``--benchmark-compare-fail=<figure>:<share>``, on a process a side."""
 
-    def judge(baseline: Side, current: Side, confirmation: Side) -> str:
+    def judge(baseline: Side, current: Side) -> str:
         return "slower" if of(current[0]) / of(baseline[0]) - 1 > share else "no slower"
 
-    return judge
+    return Rule(judge, processes=1)
 
 
 def _pooled(test: Test) -> Rule:
     """A two-sample test on all samples of all processes, as if they were independent."""
 
-    def judge(baseline: Side, current: Side, confirmation: Side) -> str:
+    def judge(baseline: Side, current: Side) -> str:
         old, new = (np.concatenate([one.elapsed_ns for one in side]).astype(float) for side in (baseline, current))
         return "slower" if test(new, old) < ALPHA else "no slower"
 
-    return judge
+    return Rule(judge)
 
 
 def _beyond(test: Test, margin: float) -> Test:
@@ -119,7 +140,7 @@ def _beyond(test: Test, margin: float) -> Test:
     return p
 
 
-def _of_medians(baseline: Side, current: Side, confirmation: Side) -> str:
+def _of_medians(baseline: Side, current: Side) -> str:
     """Welch's t on a median a process, one-sided at 2.5 %, without a margin."""
     return "slower" if _interval([s.median_ns for s in current], [s.median_ns for s in baseline]).low > 1 else "unclear"
 
@@ -142,5 +163,5 @@ STORED: dict[str, Rule] = {
     "U test, samples pooled": _pooled(_u_test),
     "U test, samples pooled, 2.5 % level, 2 % margin": _pooled(_beyond(_u_test, 0.02)),
     "Welch, samples pooled": _pooled(_welch),
-    "Welch, a median a process": _of_medians,
+    "Welch, a median a process": Rule(_of_medians),
 }
