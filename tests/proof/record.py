@@ -29,8 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 # One thread: an idle pool of threads that spins in one arm would be felt by the other.
 VARIABLES = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 SLOWDOWNS = (0, 1, 2, 5, 10)  # percent
-# Sessions of each: 300 trials in quiet and 100 contended with nothing changed, and 40 of each slowdown, for every rule.
-WANTED: dict[Condition, tuple[int, ...]] = {"quiet": (3120, 830, 440, 480, 540), "contended": (1050, 250, 200, 200, 200)}
+# Sessions of each. For every rule: 300 trials alike in quiet, 100 contended, and 40 in quiet of each slowdown.
+WANTED: dict[Condition, tuple[int, ...]] = {
+    "quiet": (3120, 830, 440, 480, 540),
+    "contended": (1050, 250, 200, 200, 200),
+}
 _BLOCK = 50  # sessions in a run
 
 

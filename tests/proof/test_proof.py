@@ -13,6 +13,7 @@ from tests.proof import record, recordings, report, rules
 from tests.proof.record import ROOT, SLOWDOWNS
 from tests.proof.recordings import Block, Process, Session
 
+WANTED = {"quiet": (300, 40), "contended": (100, 1)}  # trials with nothing changed, and of each slowdown
 DOCUMENT = ROOT / "docs" / "proof.md"
 
 
@@ -23,7 +24,12 @@ def quiet() -> list[Block]:
 
 @pytest.mark.parametrize(
     ("name", "table"),
-    [("tables", report.markdown), ("times", report.times_markdown), ("readings", report.readings_markdown), ("unmoved", report.unmoved_markdown)],
+    [
+        ("tables", report.markdown),
+        ("times", report.times_markdown),
+        ("readings", report.readings_markdown),
+        ("unmoved", report.unmoved_markdown),
+    ],
 )
 def test_the_tables_of_the_document_are_what_the_recordings_say(name: str, table: Callable[[], str]) -> None:
     shown = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", DOCUMENT.read_text(), flags=re.DOTALL)
@@ -71,7 +77,9 @@ def test_what_a_rule_finds_it_confirms_with_further_processes(says: list[str], v
         alike = [[Session(0.0, _process(1000), _process(1000)) for _ in range(sessions + 1)]]
         tally = rules.tally_stored("scripted", alike, are_alike=False)
     assert (tally.trials, tally.sessions) == (1, sessions)
-    assert (tally.slower, tally.faster, tally.unclear) == tuple(verdict == one for one in ("slower", "faster", "unclear"))
+    assert (tally.slower, tally.faster, tally.unclear) == tuple(
+        verdict == one for one in ("slower", "faster", "unclear")
+    )
 
 
 def test_trials_share_no_session(quiet: list[Block]) -> None:
@@ -93,7 +101,9 @@ def test_the_plan_was_recorded() -> None:
         for slowdown in SLOWDOWNS:
             blocks = recordings.load(slowdown, condition)
             both = (rules.tally_ab(blocks), rules.tally_stored("gate", blocks, are_alike=slowdown == 0))
-            wanted = {"quiet": 40, "contended": 1}[condition] if slowdown else {"quiet": 300, "contended": 100}[condition]
+            wanted = (
+                {"quiet": 40, "contended": 1}[condition] if slowdown else {"quiet": 300, "contended": 100}[condition]
+            )
             assert min(one.trials for one in both) >= wanted, (condition, slowdown)
 
 
