@@ -100,6 +100,11 @@ class Answer:
     err: str
 
 
+def _environment() -> dict[str, str]:
+    """A user's: pytest-benchmark takes a child of one of pytest-xdist's workers for a worker."""
+    return {name: value for name, value in child.environment().items() if not name.startswith("PYTEST_XDIST")}
+
+
 class Project:
     """A folder with a user's tests in it."""
 
@@ -115,7 +120,7 @@ class Project:
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *QUICK, *arguments],
             cwd=self.folder,
-            env={**child.environment(), "COLUMNS": "160", "NO_COLOR": "1", **self.variables},
+            env={**_environment(), "COLUMNS": "160", "NO_COLOR": "1", **self.variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
