@@ -5,13 +5,25 @@ Subclass them: what has a default here is optional there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from bench.device.base import Device
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
 
 P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class About:
+    """A kernel's part of docs/workloads.md, in sentences."""
+
+    stands_for: str  # the work outside of benchmarks that it is a sample of
+    parameters: Mapping[str, str]  # each axis and option -> what it means
+    work: str  # how FLOPs, bytes and items follow from the parameters, with the source
+    check: str  # what the result is held against, and the tolerance with its source
+    pitfalls: str  # what makes its figure mislead
 
 
 class Case(Protocol):
@@ -45,6 +57,7 @@ class Kernel(Protocol[P]):
     name: str  # the first elements of its workloads' names: "matmul", "roof/compute"
     version: int
     summary: str  # what it measures, in a line
+    about: About | None = None  # every kernel of ours has it
     params_type: type[P]
     catalogue: Sequence[str]  # the workloads that `vnbench list` shows; others may be named all the same
     isolated: bool = False  # True: a process of its own in every pass

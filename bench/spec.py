@@ -101,8 +101,13 @@ def option(
     parse: Callable[[str], Any] | None = None,
     show: Callable[[Any], str] = str,
     hint: str = "",
+    added_later: bool = False,
 ) -> Any:
-    """An ``@key=value`` of the name, left out where it has its default."""
+    """An ``@key=value`` of the name, left out where it has its default.
+
+    One that is ``added_later`` is left out of the spec there, too: the workloads that were there before it keep their
+    ``spec_id``.
+    """
     if choices:
         codec = _Codec(False, _one_of(choices), str, " | ".join(choices))
     elif parse is not None:
@@ -111,7 +116,7 @@ def option(
         codec = _Codec(False, _integer("", 0), str, "<number>")
     else:
         codec = _Codec(False, str, str, "<text>")
-    return dataclasses.field(default=default, metadata={"codec": codec})
+    return dataclasses.field(default=default, metadata={"codec": codec, "added_later": added_later})
 
 
 def _one_of(choices: Sequence[str]) -> Callable[[str], str]:
@@ -195,5 +200,8 @@ def _parse_field(name: str, field: dataclasses.Field[Any], text: str) -> Any:
 def spec_of(kernel: str, version: int, params: Any) -> Spec:
     """The spec of a kernel with these parameters, at the standard seed."""
     values = dataclasses.asdict(params)
+    for field in dataclasses.fields(params):
+        if field.metadata.get("added_later") and getattr(params, field.name) == field.default:
+            del values[field.name]
     columns = {key: values.pop(key) for key in _COLUMNS if key in values}
     return Spec(kernel=kernel, version=version, params=values, **columns)

@@ -204,3 +204,20 @@ def test_canonical_json_is_plain() -> None:
 @given(st.dictionaries(NAMES, st.integers() | NAMES), st.dictionaries(NAMES, st.integers() | NAMES))
 def test_content_id_tells_values_apart(a: dict[str, Any], b: dict[str, Any]) -> None:
     assert (content_id(a) == content_id(b)) == (a == b)
+
+
+def test_an_option_that_is_added_later_changes_no_spec_id() -> None:
+    @dataclass(frozen=True)
+    class Before:
+        n: int = axis()
+        steps: int = option(32)
+
+    @dataclass(frozen=True)
+    class After:
+        n: int = axis()
+        steps: int = option(32)
+        mode: str = option("eager", choices=("eager", "graph"), added_later=True)
+
+    before, after = spec_of("k", 1, Before(4)), spec_of("k", 1, After(4))
+    assert after == before
+    assert spec_of("k", 1, After(4, mode="graph")).params == {"n": 4, "steps": 32, "mode": "graph"}
