@@ -32,6 +32,14 @@ class Workload:
         return spec_of(self.kernel.name, self.kernel.version, self.params)
 
 
+@dataclass(frozen=True)
+class Family:
+    """A kernel and workloads of it."""
+
+    kernel: Kernel[Any]
+    workloads: tuple[Workload, ...]
+
+
 @functools.cache
 def kernels() -> dict[str, Kernel[Any]]:
     """Every kernel by its name.
@@ -97,12 +105,42 @@ def match(text: str, others: Sequence[str] = ()) -> list[str]:
     Raises:
         UnknownWorkload: nothing has that name or matches the glob.
     """
-    if not any(character in text for character in "*?["):
+    if not is_glob(text):
         return [resolve(text, others).name]
     names = fnmatch.filter(catalogue(), text)
     if not names:
         raise _unknown(text, others)
     return names
+
+
+def is_glob(text: str) -> bool:
+    """Whether it stands for all that match, and not for one workload."""
+    return any(character in text for character in "*?[")
+
+
+def families(texts: Sequence[str] = ()) -> list[Family]:
+    """What names and globs stand for, kernel by kernel, each workload once; without any, the whole catalogue.
+
+    A name without parameters is that of a family, ``matmul``, or of several, ``roof``: all that they list.
+
+    Raises:
+        UnknownWorkload, UsageError: see ``resolve`` and ``match``.
+    """
+    chosen: dict[str, dict[str, Workload]] = {}
+    for text in texts or list(kernels()):
+        owners = kernels_named(text)
+        for kernel in owners:
+            chosen.setdefault(kernel.name, {})  # one that lists nothing is shown, too
+        names = [name for kernel in owners for name in kernel.catalogue] if owners else match(text, list(kernels()))
+        for workload in map(resolve, names):
+            chosen.setdefault(workload.kernel.name, {})[workload.name] = workload
+    return [Family(kernels()[name], tuple(workloads.values())) for name, workloads in chosen.items()]
+
+
+def kernels_named(text: str) -> list[Kernel[Any]]:
+    """The kernel of that name, or those whose names begin with it: ``roof``; none where it is no such name."""
+    found = kernels()
+    return [found[text]] if text in found else [one for name, one in found.items() if name.startswith(f"{text}/")]
 
 
 def with_roofs(names: Iterable[str], kind: Any) -> tuple[str, ...]:

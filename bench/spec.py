@@ -145,6 +145,33 @@ def _codec(field: dataclasses.Field[Any]) -> _Codec:
     return codec
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """An axis or an option, as people are told of it."""
+
+    name: str
+    is_axis: bool
+    takes: str  # what may stand in a name: "fp32 | bf16", "b<number>"
+    default: str | None  # of an option, as a name would have it; None where leaving it out is all there is
+
+
+def parameters(params_type: type[Any]) -> tuple[Parameter, ...]:
+    """The axes and options of a kernel, in the order of a name."""
+    return tuple(_parameter(field) for field in dataclasses.fields(params_type))
+
+
+def _parameter(field: dataclasses.Field[Any]) -> Parameter:
+    codec = _codec(field)
+    default = None if codec.is_axis or field.default is None else codec.show(field.default)
+    return Parameter(field.name, codec.is_axis, codec.hint, default)
+
+
+def written(params: Any) -> dict[str, str]:
+    """Each axis and option as a name has it, or would; what has no value is left out."""
+    fields = [field for field in dataclasses.fields(params) if getattr(params, field.name) is not None]
+    return {field.name: _codec(field).show(getattr(params, field.name)) for field in fields}
+
+
 def pattern(kernel: str, params_type: type[Any]) -> str:
     """How a kernel's workloads are named: ``matmul/<dtype>/<shape>[@backend=...]``."""
     fields = dataclasses.fields(params_type)

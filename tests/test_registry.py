@@ -115,24 +115,42 @@ def test_roofs_are_added_once_and_behind() -> None:
     )
 
 
-# ---------------------------------------------------------------- the real catalogue
+# ---------------------------------------------------------------- families
 
 
-def test_every_listed_workload_resolves_to_itself() -> None:
-    names = registry.catalogue()
-    assert [registry.resolve(name).name for name in names] == names
-    assert len(set(names)) == len(names)
+def chosen(*texts: str) -> dict[str, list[str]]:
+    return {one.kernel.name: [workload.name for workload in one.workloads] for one in registry.families(texts)}
 
 
-def test_no_two_listed_workloads_have_one_spec() -> None:
-    specs = [registry.resolve(name).spec.spec_id for name in registry.catalogue()]
-    assert len(set(specs)) == len(specs)
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("texts", "found"),
+    [
+        ([], {"small": LISTED[:3], "roof/compute": LISTED[3:5], "roof/memory": LISTED[5:]}),
+        (["small"], {"small": LISTED[:3]}),
+        (["roof"], {"roof/compute": LISTED[3:5], "roof/memory": LISTED[5:]}),
+        (["roof/memory", "small/n9"], {"roof/memory": LISTED[5:], "small": ["small/n9"]}),
+        (["small/n2", "small/*"], {"small": ["small/n2", "small/n1", "small/n2@variant=b"]}),
+        (["*/n1"], {"small": ["small/n1"]}),
+    ],
+)
+def test_families_are_asked_for_by_name_or_by_their_workloads(texts: list[str], found: dict[str, list[str]]) -> None:
+    assert chosen(*texts) == found
 
 
-def test_every_roof_that_a_workload_names_is_a_workload() -> None:
-    for kind in ("cpu", "cuda"):
-        for name in registry.with_roofs(registry.catalogue(), kind):
-            assert registry.resolve(name).name == name
+@pytest.mark.usefixtures("small")
+def test_a_family_that_lists_nothing_is_there_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Small, "catalogue", ())
+    assert chosen("small") == {"small": []}
+    assert chosen()["small"] == []
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("text", ["smal", "roof/", "roof/comp", "roo", ""])
+def test_part_of_a_word_is_no_family(text: str) -> None:
+    assert registry.kernels_named(text) == []
+    with pytest.raises(UnknownWorkload):
+        registry.families([text])
 
 
 # ---------------------------------------------------------------- the folder

@@ -15,15 +15,18 @@ from hypothesis import strategies as st
 from bench.errors import UsageError
 from bench.spec import (
     ID_LENGTH,
+    Parameter,
     Spec,
     axis,
     canonical_json,
     content_id,
     option,
+    parameters,
     parse_params,
     pattern,
     spec_of,
     workload_name,
+    written,
 )
 
 
@@ -221,3 +224,34 @@ def test_an_option_that_is_added_later_changes_no_spec_id() -> None:
     before, after = spec_of("k", 1, Before(4)), spec_of("k", 1, After(4))
     assert after == before
     assert spec_of("k", 1, After(4, mode="graph")).params == {"n": 4, "steps": 32, "mode": "graph"}
+
+
+# ---------------------------------------------------------------- what people are told of them
+
+
+def test_the_parameters_of_a_kernel_are_its_axes_and_options_in_the_order_of_a_name() -> None:
+    @dataclass(frozen=True)
+    class Searched:
+        n: int = axis(prefix="n")
+        limit: int | None = option(None, parse=int, hint="<number>")
+
+    assert parameters(Multiply) == (
+        Parameter("dtype", True, "fp32 | bf16", None),
+        Parameter("shape", True, "MxNxK", None),
+        Parameter("backend", False, "torch | numpy", "torch"),
+        Parameter("splits", False, "<number>", "1"),
+        Parameter("note", False, "<text>", "none"),
+    )
+    assert parameters(Searched) == (
+        Parameter("n", True, "n<number>", None),
+        Parameter("limit", False, "<number>", None),
+    )
+    assert written(Searched(3)) == {"n": "n3"}
+    assert written(Searched(3, 7)) == {"n": "n3", "limit": "7"}
+
+
+@given(MULTIPLIES)
+def test_what_is_written_makes_the_name_and_the_name_makes_it(params: Multiply) -> None:
+    texts = written(params)
+    name = f"multiply/{texts.pop('dtype')}/{texts.pop('shape')}@" + ",".join(f"{key}={texts[key]}" for key in texts)
+    assert parse_params("multiply", Multiply, name) == params
