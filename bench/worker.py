@@ -24,8 +24,9 @@ from bench.kernel import Case
 from bench.link import WorkerLink
 from bench.measure import measure
 from bench.ready import WrongAnswer, checked, fits, outcome, prepared, probe
+from bench.registry import Workload
 from bench.schema import Row
-from bench.spec import SEED
+from bench.spec import SEED, workload_name
 from bench.telemetry import host
 from bench.types import FAILURES, Check, Item, Job, Measurement, Metric, Policy, Status
 
@@ -79,19 +80,36 @@ def _search(job: Job, device: Device, link: WorkerLink) -> None:
 
 
 def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
+    tried: dict[str, str | None] = {}  # many workloads have one probe, which answers for all of them
     for index, item in enumerate(job.items):
         link.begin(index)
         workload = registry.resolve(item.workload)
-        reason = None
-        try:
-            fits(workload, device)
-            if probe(workload.kernel, workload.params, device) is None:
-                with contextlib.closing(workload.kernel.prepare(workload.params, device, SEED)) as case:
-                    checked(case)
-        except Exception as error:
-            reason = outcome(error)[1]
+        reason = _obstacle(fits, workload, device)
+        if reason is None:
+            small = workload.kernel.probe(workload.params) or workload.params
+            name = workload_name(workload.kernel.name, small)
+            if name not in tried:
+                tried[name] = _obstacle(_try, workload, device)
+            reason = tried[name]
         link.tell("probed", item=index, reason=reason)
         link.tell("done", item=index)
+
+
+def _obstacle(attempt: Callable[[Workload, Device], None], workload: Workload, device: Device) -> str | None:
+    try:
+        attempt(workload, device)
+    except Exception as error:
+        return outcome(error)[1]
+    return None
+
+
+def _try(workload: Workload, device: Device) -> None:
+    kernel, params = workload.kernel, workload.params
+    if kernel.probe(params) is not None:
+        probe(kernel, params, device)
+    else:
+        with contextlib.closing(kernel.prepare(params, device, SEED)) as case:
+            checked(case)
 
 
 def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
