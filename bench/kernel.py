@@ -78,7 +78,9 @@ class Kernel(Protocol[P]):
         return None
 
     def work(self, params: P) -> Work | None:
-        """The work of a launch, where a search wants to know before it prepares a candidate."""
+        """The work of a launch, where the parameters alone tell: for the catalogue, and for a search, which wants to
+        know before it prepares a candidate.
+        """
         return None
 
     def memory_bytes(self, params: P) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.device.base import Device
 from bench.errors import UsageError
-from bench.kernel import Case, Kernel
+from bench.kernel import About, Case, Kernel
 from bench.spec import axis
 from bench.types import Check, Work
 
@@ -57,6 +57,28 @@ class CallKernel(Kernel[CallParams]):
     name = "call"
     version = 1
     summary = "a function of your own, call/<module:function> or call/<path.py:function>"
+    about = About(
+        stands_for=(
+            "Any function of your own, called without arguments: `vnbench run` measures it and `vnbench ab` says "
+            "whether a change made it slower, as with the workloads here."
+        ),
+        parameters={
+            "target": (
+                "the module or file, from the working directory, and behind the colon the function, or a method as "
+                "`Class.method`"
+            ),
+        },
+        work="A launch is one call, whatever that does, and one item. FLOPs and bytes are not known.",
+        check=(
+            "Where there is a function `check_<function>` beside it, that says whether it is right: `False` or an "
+            "exception is a wrong answer, anything else a right one. Where there is none, nothing is checked."
+        ),
+        pitfalls=(
+            "The `spec_id` is that of the name and does not change with the code behind it. What the function keeps in "
+            "memory is there at its next call: where it caches its result, only the first call works. No roof is "
+            "known, so the figure cannot say how much is left to win."
+        ),
+    )
     params_type = CallParams
     catalogue = ()
     isolated = True  # what it imports and leaves behind is no other workload's concern

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.device.base import Device
 from bench.errors import Unsupported, UsageError
-from bench.kernel import Case, Kernel
+from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
 from kernels import _page_cache
@@ -201,6 +201,42 @@ class _TokensKernel(Kernel[TokensParams]):
     name = "dataload/tokens"
     version = 1
     summary = "shuffled windows of a token file as int64 batches on the device"
+    about = About(
+        stands_for=(
+            "Feeding the training of a language model: shuffled windows of 2048 tokens and one, 32 to a batch, out of "
+            "one file of raw uint16 tokens as nanoGPT keeps it, as int64 on the device that trains."
+        ),
+        parameters={
+            "cache": (
+                "warm reads out of the page cache, which is proved to hold the file; cold reads the disk: the file is "
+                "evicted, and proved to be, before every launch"
+            ),
+            "backend": (
+                "how a batch is read: mmap maps the file anew in each epoch and gathers a batch in one call, pread "
+                "makes a system call for each window, torch puts a Dataset behind `torch.utils.data.DataLoader`"
+            ),
+            "workers": "processes of the DataLoader; 0 loads in the process that asks",
+            "batches": "in the file and in an epoch; 512 make 64 MiB",
+        },
+        work=(
+            "A launch is an epoch: each of the file's windows once, in one seeded order, never cut off by time. Items "
+            "are its batches × 32 × 2049 tokens. Bytes are 2 for each token, read once from the host's memory or the "
+            "disk; the int64 batches go to buffers that are used again and stay in the CPU's caches, so they are not "
+            "counted. There are no FLOPs."
+        ),
+        check=(
+            "Every token of an epoch, on the device, against windows made again from the seed (Philox4x64, whose "
+            "stream NumPy keeps for ever: NEP 19). The error is the number of tokens that are wrong or missing, and "
+            "none may be."
+        ),
+        pitfalls=(
+            "Warm says nothing of the disk. Cold empties the kernel's page cache only: the cache of a hypervisor or of "
+            "a disk array stays and flatters; the metrics `resident_fraction_before` and `device_read_fraction` say "
+            "what was in memory before and what came from the device. What is measured is the disk below `--out`; in "
+            "memory (tmpfs), or where the kernel does not evict, cold is unsupported. The tokens are random, and not "
+            "compressed."
+        ),
+    )
     params_type = TokensParams
     catalogue = (
         "dataload/tokens/warm",
@@ -237,6 +273,9 @@ class _TokensKernel(Kernel[TokensParams]):
 
     def roofs(self, params: TokensParams, kind: DeviceKind) -> Sequence[str]:
         return ("roof/memory/read@where=host",) if kind == "cuda" else ("roof/memory/read",)
+
+    def work(self, params: TokensParams) -> Work:
+        return _work(params)
 
     def memory_bytes(self, params: TokensParams) -> int:
         """Those of the check, which has the whole file as uint16, the same shuffled, and that as int32."""

@@ -334,6 +334,7 @@ def test_work_is_the_files_tokens(opened: Callable[..., Any]) -> None:
     tokens = BATCHES * 32 * 2049
     assert (work.unit, work.items, work.item_unit) == ("token/s", tokens, "token")
     assert work.bytes_moved == tokens * 2
+    assert KERNEL.work(TokensParams("warm", batches=BATCHES)) == work
 
 
 def test_roofs_are_of_the_hosts_memory() -> None:
