@@ -106,7 +106,7 @@ def test_a_list_names_what_hangs_or_crashes_and_tries_the_rest(checkout: Checkou
     names = ["fault/none", "fault/probe-hang", "fault/fine", "fault/probe-crash", "fault/hungry", "fault/slow"]
     process = checkout.vnbench("list", *names, "--device", "cpu", "--json")
     assert process.returncode == 0, process.stderr
-    reasons = {one["workload"]: one["reason"] for one in json.loads(process.stdout)["workloads"]}
+    reasons = {one["name"]: one["reason"] for one in json.loads(process.stdout)["workloads"]}
     assert reasons["fault/probe-hang"] == "no answer within 3 s"
     assert reasons["fault/probe-crash"].startswith("the worker was killed by SIGSEGV")
     assert reasons["fault/hungry"].startswith("needs 1048576.00 TiB")

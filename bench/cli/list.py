@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
-import json
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from bench.cli.options import device_option, json_option
 
+if TYPE_CHECKING:
+    from bench.registry import Family
+    from bench.report.catalogue import Attempt
+
 
 @click.command(name="list")
-@click.argument("what", nargs=-1, metavar="[WORKLOAD-GLOB]...")
+@click.argument("what", nargs=-1, metavar="[FAMILY|WORKLOAD|GLOB]...")
 @device_option
 @click.option("--no-probe", is_flag=True, help="Do not try what can run here.")
 @json_option
-def list_(what: tuple[str, ...], device: str, no_probe: bool, as_json: bool) -> None:
+@click.option("--markdown", is_flag=True, help="Print docs/workloads.md, the whole catalogue.")
+def list_(what: tuple[str, ...], device: str, no_probe: bool, as_json: bool, markdown: bool) -> None:
     """List workloads and suites, and what can run here.
 
-    Each workload is tried at a small size, so that the answer is this
-    machine's own.
+    One family or workload alone is explained: what it stands for, its
+    parameters, work, roofs, check and pitfalls. Each workload is tried at
+    a small size, so that the answer is this machine's own.
 
     \b
     Examples:
       vnbench list
-      vnbench list 'matmul/*' --device cpu
+      vnbench list matmul
+      vnbench list decode/llama-3.2-1b/b1/ctx512
+      vnbench list 'matmul/bf16/*' --device cpu
       vnbench list --no-probe --json
     """
-    from bench import probe, registry, suite
-    from bench.device import select
-    from bench.report import table
+    from bench import registry, suite
+    from bench.report import catalogue, table, workloads
 
-    names = [name for text in what for name in registry.match(text)] or registry.catalogue()
-    first = select.find(device)[0]
-    if no_probe:
-        obstacles = None
-    else:
-        with table.console(stderr=True).status(f"trying {len(names)} workloads on {first.label}"):
-            obstacles = probe.obstacles(names, first)
+    if markdown:
+        click.echo(workloads.markdown(registry.families(what)), nl=False)
+        return
+    families = registry.families(what)
     suites = [suite.load(name) for name in suite.names()]
+    attempt = functools.partial(_attempt, families, device, no_probe)
+    out = table.console()
+    alone = what[0] if len(what) == 1 and len(families) == 1 and not registry.is_glob(what[0]) else None
     if as_json:
-        workloads = [
-            {
-                "workload": name,
-                "measures": registry.resolve(name).kernel.summary,
-                "runs_here": None if obstacles is None else obstacles[name] is None,
-                "reason": None if obstacles is None else obstacles[name],
-            }
-            for name in names
-        ]
-        click.echo(json.dumps({"workloads": workloads, "suites": [one.name for one in suites]}, indent=2))
+        click.echo(catalogue.to_json(families, attempt(), suites))
+    elif alone is None:
+        catalogue.show(out, families, attempt())
+        if not what:
+            catalogue.show_suites(out, suites)
+    elif registry.kernels_named(alone):
+        catalogue.explain_family(out, families[0])
+        catalogue.show_workloads(out, families[0], attempt())
     else:
-        table.show_catalogue(table.console(), [registry.resolve(name) for name in names], obstacles, suites, first)
+        (workload,) = families[0].workloads
+        catalogue.explain_workload(out, workload)
+        catalogue.show_answer(out, workload, attempt())
+
+
+def _attempt(families: Sequence[Family], device: str, no_probe: bool) -> Attempt | None:
+    """Try each workload on the first of the devices."""
+    if no_probe:
+        return None
+    from bench import probe
+    from bench.device import select
+    from bench.report import catalogue, table
+
+    first = select.find(device)[0]
+    names = [workload.name for family in families for workload in family.workloads]
+    what = names[0] if len(names) == 1 else f"{len(names)} workloads"
+    with table.console(stderr=True).status(f"trying {what} on {first.label}"):
+        return catalogue.Attempt(first.label, probe.obstacles(names, first) if names else {})

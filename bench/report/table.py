@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench import fitness, units
-from bench.registry import Workload
-from bench.suite import Suite
 from bench.summary import Spread, Summary
-from bench.types import DeviceInfo, Plan
+from bench.types import Plan
 
 _WIDTH = 80
 _NAME_WIDTH = 28
@@ -109,28 +107,3 @@ def show_plan(out: Console, plan: Plan) -> None:
         out.print(f"{device.label}  {device.name or 'unknown model'}  ({device.reason})")
         for name in plan.workloads[device.kind]:
             out.print(f"  {name}")
-
-
-def show_catalogue(
-    out: Console,
-    workloads: Sequence[Workload],
-    obstacles: Mapping[str, str | None] | None,
-    suites: Sequence[Suite],
-    device: DeviceInfo,
-) -> None:
-    """Workloads by kernel with what stands against them on a device, then the suites."""
-    summary = ""
-    for workload in workloads:
-        if workload.kernel.summary != summary:
-            summary = workload.kernel.summary
-            out.print(f"{workload.kernel.name}: {summary}", style="bold")
-        reason = obstacles[workload.name] if obstacles is not None else None
-        if obstacles is None:
-            out.print(f"  {workload.name}")
-        elif reason is None:
-            out.print(Text.assemble(f"  {workload.name}  ", ("runs here", "green")))
-        else:
-            out.print(Text.assemble(f"  {workload.name}  ", (f"not on {device.label}: {reason}", "yellow")))
-    out.print("\nsuites", style="bold")
-    for suite in suites:
-        out.print(f"  {suite.name}: {suite.description}; {suite.replicates} replicates")

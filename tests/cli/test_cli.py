@@ -299,7 +299,7 @@ def test_the_json_of_several_runs_is_a_line_each(vnbench: Program, tmp_path: Pat
 def test_the_json_of_the_list_names_what_can_be_run(vnbench: Program) -> None:
     answer = vnbench("list", "matmul/fp32/*", "--device", "cpu", "--no-probe", "--json")
     found = json.loads(answer.out)
-    assert {one["workload"].rpartition("/")[0] for one in found["workloads"]} == {"matmul/fp32"}
+    assert {one["name"].rpartition("/")[0] for one in found["workloads"]} == {"matmul/fp32"}
     assert {one["runs_here"] for one in found["workloads"]} == {None}, "nothing was tried"
     assert "quick" in found["suites"]
 
