@@ -23,8 +23,8 @@ from bench.errors import UsageError
 from bench.kernel import Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
-from kernels._llama import DTYPES, ITEM_BYTES, SHAPES, Llama, Trace, forward_work, require_positions
-from kernels._llama_reference import Reference, memory_bytes
+from kernels._decoder import DTYPES, ITEM_BYTES, SHAPES, Decoder, Trace, forward_work, require_positions
+from kernels._decoder_reference import Reference, memory_bytes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class DecodeCase(Case):
         self.work: Work = forward_work(shape, params.batch, params.positions, 1, ITEM_BYTES[params.dtype])
         self._device = device
         self._positions = params.positions
-        self.model = Llama(shape, params.dtype, device.torch_device, seed, positions=slots)
+        self.model = Decoder(shape, params.dtype, device.torch_device, seed, positions=slots)
         self._reference = Reference(self.model)
         self._cache = self.model.new_cache(params.batch, slots)
         self._first_B1 = self.model.random_tokens(params.batch, 1)

@@ -16,8 +16,8 @@ from bench.device.base import Device
 from bench.kernel import Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
-from kernels._llama import DTYPES, ITEM_BYTES, SHAPES, Llama, Trace, forward_work, require_positions
-from kernels._llama_reference import Reference, memory_bytes
+from kernels._decoder import DTYPES, ITEM_BYTES, SHAPES, Decoder, Trace, forward_work, require_positions
+from kernels._decoder_reference import Reference, memory_bytes
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class PrefillCase(Case):
         shape = SHAPES[params.model]
         self.work: Work = forward_work(shape, params.batch, range(1), params.prompt, ITEM_BYTES[params.dtype])
         self._device = device
-        self.model = Llama(shape, params.dtype, device.torch_device, seed, positions=params.prompt)
+        self.model = Decoder(shape, params.dtype, device.torch_device, seed, positions=params.prompt)
         self._reference = Reference(self.model)
         self._tokens_BT = self.model.random_tokens(params.batch, params.prompt)
         self._cache = self.model.new_cache(params.batch, params.prompt)

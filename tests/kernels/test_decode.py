@@ -17,11 +17,11 @@ from bench.errors import UsageError
 from bench.measure import measure
 from bench.spec import parse_params, workload_name
 from bench.types import Mark, Measurement, Policy
-from kernels import _llama
+from kernels import _decoder
 from kernels.decode import KERNEL, DecodeCase, DecodeParams
 from tests.conftest import prepare
 
-DEEP = dataclasses.replace(_llama.SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
+DEEP = dataclasses.replace(_decoder.SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
 
 
 def case_of(workload: str, device: Any) -> DecodeCase:
@@ -121,7 +121,7 @@ def unwritten_slot(case: DecodeCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_position(case: DecodeCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotations are one position late."""
-    turns_SE = _llama.rope_turns(case.model.shape, 100, "cpu")
+    turns_SE = _decoder.rope_turns(case.model.shape, 100, "cpu")
     case.model.turns_SE = turns_SE[1:]
 
 
@@ -177,7 +177,7 @@ MUTATIONS: list[Mutation] = [
 def test_one_wrong_part_fails_the_check(
     cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch, mutate: Mutation, dtype: str
 ) -> None:
-    monkeypatch.setitem(_llama.SHAPES, "tiny", DEEP)
+    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
     case = case_of(f"decode/tiny/b1/ctx24@steps=4,dtype={dtype}", cpu_device)
     assert case.check().ok
     mutate(case, monkeypatch)
@@ -187,9 +187,9 @@ def test_one_wrong_part_fails_the_check(
 def test_a_large_model_is_checked_by_one_layer_and_sampled_logits(
     cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels._llama_reference._SMALL_PARAMETERS", 0)
-    monkeypatch.setattr("kernels._llama_reference._LOGITS", 64)
-    monkeypatch.setitem(_llama.SHAPES, "tiny", DEEP)
+    monkeypatch.setattr("kernels._decoder_reference._SMALL_PARAMETERS", 0)
+    monkeypatch.setattr("kernels._decoder_reference._LOGITS", 64)
+    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
     case = case_of("decode/tiny/b4/ctx24@steps=4", cpu_device)
     assert case.check().ok
     monkeypatch.setattr(case.model, "_mlp", lambda layer, x: torch.zeros_like(x))

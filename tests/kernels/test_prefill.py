@@ -13,12 +13,12 @@ from bench.device.cpu import CpuDevice
 from bench.errors import UsageError
 from bench.spec import parse_params, spec_of, workload_name
 from bench.types import Measurement
-from kernels import _llama
+from kernels import _decoder
 from kernels.prefill import KERNEL, PrefillCase, PrefillParams
 from tests.conftest import prepare
 
 # Deep and with many heads, so that one head of one layer is a small part of the whole.
-DEEP = dataclasses.replace(_llama.SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
+DEEP = dataclasses.replace(_decoder.SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
 
 
 def case_of(workload: str, device: Any) -> PrefillCase:
@@ -70,7 +70,7 @@ def wrong_group(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_position(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rotations are one position late: invisible to attention among themselves, wrong for all that follow."""
-    turns_SE = _llama.rope_turns(case.model.shape, 100, "cpu")
+    turns_SE = _decoder.rope_turns(case.model.shape, 100, "cpu")
     case.model.turns_SE = turns_SE[1:]
 
 
@@ -137,7 +137,7 @@ def test_one_wrong_part_fails_the_check(
     mutate: Callable[[PrefillCase, pytest.MonkeyPatch], None],
     dtype: str,
 ) -> None:
-    monkeypatch.setitem(_llama.SHAPES, "tiny", DEEP)
+    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
     case = case_of(f"prefill/tiny/b1/p64@dtype={dtype}", cpu_device)
     assert case.check().ok
     mutate(case, monkeypatch)
@@ -147,9 +147,9 @@ def test_one_wrong_part_fails_the_check(
 def test_a_large_model_is_checked_by_one_layer_and_sampled_logits(
     cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kernels._llama_reference._SMALL_PARAMETERS", 0)
-    monkeypatch.setattr("kernels._llama_reference._LOGITS", 64)
-    monkeypatch.setitem(_llama.SHAPES, "tiny", DEEP)
+    monkeypatch.setattr("kernels._decoder_reference._SMALL_PARAMETERS", 0)
+    monkeypatch.setattr("kernels._decoder_reference._LOGITS", 64)
+    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
     case = case_of("prefill/tiny/b1/p64", cpu_device)
     traces = [tuple(case._reference.new_trace()) for _ in range(8)]
     assert all(len(points) <= 5 for points in traces)

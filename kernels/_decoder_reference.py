@@ -1,4 +1,4 @@
-"""What ``_llama`` computes, again in float64, and the comparison of the two.
+"""What ``_decoder`` computes, again in float64, and the comparison of the two.
 
 A forward is checked link by link. The traced run keeps the residual stream x between the half-layers; every half-layer
 is then recomputed in float64 from the x that it got, and so are the logits from the last one. Links are held apart
@@ -11,7 +11,7 @@ The reference shares no arithmetic with the model: separate projections, one hea
 Of a model above ``_SMALL_PARAMETERS`` a check takes one layer and a sample of the logits; of a long run a sample of its
 positions, the first and the last among them; of a batch a sample of its sequences. Each check of each process draws
 anew, so that the replicates of a run look at different layers.
-Letters as in ``_llama``; R of the T tokens are sampled, C of the V logits; P = E/2 pairs of a head.
+Letters as in ``_decoder``; R of the T tokens are sampled, C of the V logits; P = E/2 pairs of a head.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import random
 from typing import TYPE_CHECKING
 
 from bench.types import Check
-from kernels._llama import SCORE_SPREAD, KvCache, Layer, Llama, Shape, Trace, rope_frequencies
+from kernels._decoder import SCORE_SPREAD, Decoder, KvCache, Layer, Shape, Trace, rope_frequencies
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ def memory_bytes(shape: Shape, batch: int, tokens: int, slots: int, item_bytes: 
 
 
 class Reference:
-    def __init__(self, model: Llama) -> None:
+    def __init__(self, model: Decoder) -> None:
         self._shape = model.shape
         self._layers: tuple[Layer, ...] = tuple(model.layers)
         self._embedding_VD = model.embedding_VD

@@ -158,7 +158,7 @@ class Layer:
     down: Linear
 
 
-class Llama:
+class Decoder:
     """The model with random weights, drawn on the device it runs on."""
 
     def __init__(self, shape: Shape, dtype: str, device: str, seed: int, positions: int) -> None:

@@ -12,26 +12,26 @@ import pytest
 import torch
 
 from bench.errors import UsageError
-from kernels._llama import (
+from kernels._decoder import (
     SHAPES,
     KvCache,
     Linear,
-    Llama,
+    Decoder,
     Shape,
     forward_work,
     require_positions,
     rope_frequencies,
 )
-from kernels._llama_reference import Reference, memory_bytes
+from kernels._decoder_reference import Reference, memory_bytes
 
 TINY = SHAPES["tiny"]
 
 
-def build(shape: Shape = TINY, dtype: str = "fp32", seed: int = 0) -> Llama:
-    return Llama(shape, dtype, "cpu", seed, positions=128)
+def build(shape: Shape = TINY, dtype: str = "fp32", seed: int = 0) -> Decoder:
+    return Decoder(shape, dtype, "cpu", seed, positions=128)
 
 
-def float64_logits(model: Llama, tokens_T: torch.Tensor) -> torch.Tensor:
+def float64_logits(model: Decoder, tokens_T: torch.Tensor) -> torch.Tensor:
     """Logits after the last token, all in float64, from the tokens on."""
     reference = Reference(model)
     positions_T = torch.arange(len(tokens_T))
@@ -188,9 +188,9 @@ def test_importing_the_kernels_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def on_device(model: Llama, device: str) -> Llama:
+def on_device(model: Decoder, device: str) -> Decoder:
     """The same weights there."""
-    twin: Any = Llama(model.shape, "fp32" if model.dtype == torch.float32 else "bf16", device, 0, positions=128)
+    twin: Any = Decoder(model.shape, "fp32" if model.dtype == torch.float32 else "bf16", device, 0, positions=128)
     twin.embedding_VD.copy_(model.embedding_VD)
     twin.norm_D.copy_(model.norm_D)
     twin.head.dense().copy_(model.head.dense())
@@ -199,7 +199,7 @@ def on_device(model: Llama, device: str) -> Llama:
         theirs.mlp_norm.copy_(ours.mlp_norm)
         for name in ("qkv", "out", "gate_up", "down"):
             getattr(theirs, name).dense().copy_(getattr(ours, name).dense())
-    moved: Llama = twin
+    moved: Decoder = twin
     return moved
 
 
