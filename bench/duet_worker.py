@@ -69,7 +69,8 @@ def _bursts(job: Job, device: Device, link: WorkerLink) -> dict[str, Any]:
     The parent gives both arms one size of burst: a quartile of two samples and one of three are different figures.
     """
     workload = registry.resolve(job.items[0].workload)
-    with prepared(workload, device, job.plan.timeout_s) as case:
+    with prepared(workload, device, job.plan.timeout_s) as ready:
+        case = ready.case
         first = checked(case)
         link.meet(0)
         own = bursts(case, device, job.plan.duet).warm_up(job.plan.duet)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +38,27 @@ class WrongAnswer(Exception):
         self.check = check
 
 
+@dataclass(frozen=True)
+class Prepared:
+    case: Case
+    prepare_s: float  # inputs drawn, kernels compiled, whatever comes before a first launch but the probe
+
+
 @contextlib.contextmanager
-def prepared(workload: Workload, device: Device, timeout_s: float) -> Iterator[Case]:
+def prepared(workload: Workload, device: Device, timeout_s: float) -> Iterator[Prepared]:
     """The case of a workload that fits into memory and that a small probe has shown to work."""
     kernel, params = workload.kernel, workload.params
     fits(workload, device)
     ns_per_unit = probe(kernel, params, device)
+    began_ns = time.monotonic_ns()
     with contextlib.closing(kernel.prepare(params, device, SEED)) as case:
+        device.synchronize()
+        prepare_s = (time.monotonic_ns() - began_ns) * 1e-9
         if ns_per_unit is not None and case.work.flops:
             launch_s = case.work.flops * ns_per_unit * 1e-9
             if launch_s > timeout_s:
                 raise Unsupported(f"a small probe predicts {show_duration(launch_s)} for one launch")
-        yield case
+        yield Prepared(case, prepare_s)
 
 
 def fits(workload: Workload, device: Device) -> None:

@@ -147,15 +147,18 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
     try:
         _stop_if_decided(item, job)
         workload = registry.resolve(item.candidate or item.workload)
-        with prepared(workload, device, job.plan.timeout_s) as case:
+        with prepared(workload, device, job.plan.timeout_s) as ready:
+            case = ready.case
             first = checked(case)
             meet()
+            device.forget_peak_memory()
             before = host.read(os.getppid())
             measurement = measure(case, device, job.plan.policy, _deadline_ns(job, device))
             window = host.window(before, host.read(os.getppid()))
             row |= _sample_columns(measurement, job.clock_offset_ns) | window.columns
+            metrics = [*case.metrics(measurement), *item.candidate_metrics, *_expense(ready.prepare_s, device)]
             last = checked(case)
-            row |= _result_columns(case, measurement, [*case.metrics(measurement), *item.candidate_metrics])
+            row |= _result_columns(case, measurement, metrics)
         row |= _check_columns(first, last)
     except _Decided as decided:
         row |= {"status": decided.status, "reason": decided.reason}
@@ -237,6 +240,13 @@ def _result_columns(case: Case, measurement: Measurement, metrics: list[Metric])
         "median_ns": median_ns,
         "metrics": [dataclasses.asdict(metric) for metric in metrics],
     }
+
+
+def _expense(prepare_s: float, device: Device) -> list[Metric]:
+    """What a measurement took beside its time; between two of them it decides nothing."""
+    peak_bytes = device.peak_memory_bytes()
+    peak = [] if peak_bytes is None else [Metric("peak_memory_bytes", peak_bytes, "B")]
+    return [Metric("prepare_s", prepare_s, "s"), *peak]
 
 
 def _check_columns(first: Check, last: Check) -> Row:

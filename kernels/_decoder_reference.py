@@ -1,17 +1,17 @@
-"""What ``_decoder`` computes, again in float64, and the comparison of the two.
+"""``Reference``: a run of the decoder held against float64.
 
 A forward is checked link by link. The traced run keeps the residual stream x between the half-layers; every half-layer
 is then recomputed in float64 from the x that it got, and so are the logits from the last one. Links are held apart
 because errors add up along a chain: after thirty layers of bf16 they are of the size that one wrong head would make.
 Here each link has the rounding of that link alone to hide behind, at any depth, and together the links are the model.
 
-The reference shares no arithmetic with the model: separate projections, one head at a time, angles by ``cos`` and
-``sin``, a mask instead of a cache for the tokens of the run.
+What is chosen among many, a token or the experts of a token, may differ where two are as good as equal. So the model's
+choice is taken, and none that was left out may lie above it by more than rounding explains.
 
 Of a model above ``_SMALL_PARAMETERS`` a check takes one layer and a sample of the logits; of a long run a sample of its
 positions, the first and the last among them; of a batch a sample of its sequences. Each check of each process draws
 anew, so that the replicates of a run look at different layers.
-Letters as in ``_decoder``; R of the T tokens are sampled, C of the V logits; P = E/2 pairs of a head.
+Letters as in ``_decoder_shape``; R of the T tokens are sampled, C of the V logits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import random
 from typing import TYPE_CHECKING
 
 from bench.types import Check
-from kernels._decoder import SCORE_SPREAD, Decoder, KvCache, Layer, Shape, Trace, rope_frequencies
+from kernels._decoder import SCORE_SPREAD, Decoder, KvCache, Layer, Trace
+from kernels._decoder_float64 import Float64
+from kernels._decoder_shape import Shape
 
 if TYPE_CHECKING:
     import torch
@@ -48,11 +50,17 @@ def memory_bytes(shape: Shape, batch: int, tokens: int, slots: int, item_bytes: 
     table = shape.vocabulary * shape.width
     points = 2 * shape.layers + 1 if small else 5
     kv_slot = 2 * shape.layers * shape.kv_heads * shape.head_width
-    weights = shape.streamed_parameters + 2 * table  # a CPU keeps a tied head twice, and a copy while packing it
+    weights = shape.parameters + (2 if shape.tied else 1) * table  # a CPU keeps a tied head twice, and packs a copy
+    if shape.experts > 1:
+        weights += shape.experts * shape.mlp_parameters  # packed from a copy as well
     traced = 2 * batch * slots * points * shape.width
-    forward = batch * (tokens * (8 * shape.width + 3 * shape.mlp_width) + 2 * shape.vocabulary)
+    forward = batch * (
+        tokens * (8 * shape.width + 3 * shape.experts_per_token * shape.mlp_width) + 2 * shape.vocabulary
+    )
     if item_bytes == 4:  # a GPU has no fused attention for grouped heads in fp32: whole matrices of scores
         forward += 3 * batch * shape.heads * tokens * slots
+    if shape.rope_theta is None and tokens > 1:  # the matrices of biases, and the distances behind them
+        forward += (shape.heads + 4) * tokens * slots
     float64 = 2 * shape.layer_matrix_parameters + (table if small else _LOGITS * shape.width)
     float64 += slots * (points * shape.width + kv_slot // shape.layers) + 2 * _POSITIONS * (slots + shape.vocabulary)
     return (weights + batch * slots * kv_slot + traced) * item_bytes + 4 * forward + 8 * float64
@@ -61,9 +69,10 @@ def memory_bytes(shape: Shape, batch: int, tokens: int, slots: int, item_bytes: 
 class Reference:
     def __init__(self, model: Decoder) -> None:
         self._shape = model.shape
+        self._exact = Float64(model.shape, model.dtype)
         self._layers: tuple[Layer, ...] = tuple(model.layers)
         self._embedding_VD = model.embedding_VD
-        self._norm_D = model.norm_D
+        self._norm = model.norm
         self._head = model.head
         self._small = model.shape.parameters <= _SMALL_PARAMETERS
         self._random = random.Random()
@@ -76,6 +85,8 @@ class Reference:
         """Empty, with the points that this check wants: a small model's all, else the ends and one layer's."""
         layers = range(len(self._layers)) if self._small else [self._random.randrange(len(self._layers))]
         points = {0, 2 * len(self._layers)} | {2 * layer + step for layer in layers for step in range(3)}
+        if self._shape.experts > 1:
+            points |= {-1 - layer for layer in layers}
         return {point: [] for point in sorted(points)}
 
     def check(
@@ -97,17 +108,20 @@ class Reference:
         """
         import torch
 
-        x_BTD = {point: torch.cat(parts, dim=1) for point, parts in trace.items()}
+        traced_BT = {point: torch.cat(parts, dim=1) for point, parts in trace.items()}
         errors = [(0.0 if logits_BV.isfinite().all() else math.inf, "logits")]
         for sequence in self._random.sample(range(len(tokens_BT)), min(_SEQUENCES, len(tokens_BT))):
-            x_TD = {point: x[sequence].double() for point, x in x_BTD.items()}
+            x_TD = {point: x[sequence].double() for point, x in traced_BT.items() if point >= 0}
             embedded_TD = self._embedding_VD[tokens_BT[sequence]].double()
             errors.append((0.0 if x_TD[0].equal(embedded_TD) else math.inf, "embedding"))
             rows_R = self._rows(tokens_BT.shape[1], tokens_BT.device)
             for index in range(len(self._layers)):
                 if 2 * index + 1 in x_TD:
                     kv_GSE = [kv_BGSE[sequence].double() for kv_BGSE in cache[index]]
-                    errors += self._layer_errors(index, x_TD, rows_R, start, *kv_GSE)
+                    errors += self._attention_errors(index, x_TD, rows_R, start, *kv_GSE)
+                    experts_BTk = traced_BT.get(-1 - index)
+                    experts_Rk = None if experts_BTk is None else experts_BTk[sequence, rows_R]
+                    errors += self._mlp_errors(index, x_TD, rows_R, experts_Rk)
             chosen_R = None if chosen_BT is None else chosen_BT[sequence, rows_R]
             last_RD = x_TD[2 * len(self._layers)][rows_R]
             errors += self._logit_errors(last_RD, logits_BV[sequence], chosen_R)
@@ -121,7 +135,7 @@ class Reference:
         sampled = {0, tokens - 1, *self._random.sample(range(tokens), min(_POSITIONS, tokens))}
         return torch.tensor(sorted(sampled), device=device)
 
-    def _layer_errors(
+    def _attention_errors(
         self,
         index: int,
         x_TD: dict[int, torch.Tensor],
@@ -130,77 +144,41 @@ class Reference:
         k_GSE: torch.Tensor,
         v_GSE: torch.Tensor,
     ) -> list[tuple[float, str]]:
-        """Of one layer: the keys and values it left in the cache, what attention added, what the MLP added."""
+        """Of one layer: the keys and values it left in the cache, and what attention added."""
         import torch
 
         layer = self._layers[index]
-        before_RD, middle_RD, after_RD = (x_TD[2 * index + step][rows_R] for step in range(3))
-        normed_TD = self._normed(x_TD[2 * index], layer.attention_norm)
+        before_RD, after_RD = (x_TD[2 * index + step][rows_R] for step in range(2))
+        normed_TD = self._exact.normed(x_TD[2 * index], layer.attention_norm)
         end = start + len(normed_TD)
-        frequencies_P = torch.tensor(rope_frequencies(self._shape), dtype=torch.float64, device=x_TD[0].device)
-        angles_TP = torch.outer(torch.arange(start, end, device=x_TD[0].device), frequencies_P)
-        exact_k_GTE, exact_v_GTE = self._keys_values(layer, normed_TD, angles_TP)
+        positions_T = torch.arange(start, end, device=normed_TD.device)
+        exact_k_GTE, exact_v_GTE = self._exact.keys_values(layer, normed_TD, positions_T)
         new_R = start + rows_R
-        k_errors = _error(k_GSE[:, new_R], 0.0, exact_k_GTE[:, rows_R], 3 + self._per_product * self._shape.width)
-        v_errors = _error(v_GSE[:, new_R], 0.0, exact_v_GTE[:, rows_R], 2 + self._per_product * self._shape.width)
+        roundings = 2 + self._shape.biases + self._per_product * self._shape.width
+        k_error = _error(k_GSE[:, new_R], 0.0, exact_k_GTE[:, rows_R], roundings + 1)
+        v_error = _error(v_GSE[:, new_R], 0.0, exact_v_GTE[:, rows_R], roundings)
         exact_k_GSE = torch.cat([k_GSE[:, :start], exact_k_GTE], dim=1)
         exact_v_GSE = torch.cat([v_GSE[:, :start], exact_v_GTE], dim=1)
-        attended_RD = self._attention(layer, normed_TD[rows_R], angles_TP[rows_R], new_R, exact_k_GSE, exact_v_GSE)
+        added_RD = self._exact.attention(layer, normed_TD[rows_R], new_R, exact_k_GSE, exact_v_GSE)
         return [
-            (k_errors, f"keys of layer {index}"),
-            (v_errors, f"values of layer {index}"),
-            (_error(middle_RD, before_RD, attended_RD, self._attention_roundings(end)), f"attention of layer {index}"),
-            (_error(after_RD, middle_RD, self._mlp(layer, middle_RD), self._mlp_roundings()), f"MLP of layer {index}"),
+            (k_error, f"keys of layer {index}"),
+            (v_error, f"values of layer {index}"),
+            (_error(after_RD, before_RD, added_RD, self._attention_roundings(end)), f"attention of layer {index}"),
         ]
 
-    def _keys_values(
-        self, layer: Layer, normed_TD: torch.Tensor, angles_TP: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        import torch
-
-        _, w_k, w_v = layer.qkv.dense().double().split(self._qkv_rows())
-        k_GTE = torch.stack([_rotated(normed_TD @ w.T, angles_TP) for w in w_k.chunk(self._shape.kv_heads)])
-        v_GTE = torch.stack([normed_TD @ w.T for w in w_v.chunk(self._shape.kv_heads)])
-        return k_GTE, v_GTE
-
-    def _attention(
-        self,
-        layer: Layer,
-        normed_RD: torch.Tensor,
-        angles_RP: torch.Tensor,
-        positions_R: torch.Tensor,
-        k_GSE: torch.Tensor,
-        v_GSE: torch.Tensor,
-    ) -> torch.Tensor:
-        """What attention adds to x at these positions."""
-        import torch
-
-        w_q, _, _ = layer.qkv.dense().double().split(self._qkv_rows())
-        hidden_RS = torch.arange(k_GSE.shape[1], device=k_GSE.device) > positions_R[:, None]
-        heads_RE = []
-        for head, w in enumerate(w_q.chunk(self._shape.heads)):
-            kv = head // (self._shape.heads // self._shape.kv_heads)
-            q_RE = _rotated(normed_RD @ w.T, angles_RP)
-            scores_RS = q_RE @ k_GSE[kv].T / math.sqrt(self._shape.head_width)
-            heads_RE.append(scores_RS.masked_fill(hidden_RS, -math.inf).softmax(dim=-1) @ v_GSE[kv])
-        return torch.cat(heads_RE, dim=-1) @ layer.out.dense().double().T
-
-    def _qkv_rows(self) -> list[int]:
-        return [heads * self._shape.head_width for heads in (self._shape.heads, *[self._shape.kv_heads] * 2)]
-
-    def _mlp(self, layer: Layer, x_RD: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        w_gate, w_up = layer.gate_up.dense().double().chunk(2)
-        normed_RD = self._normed(x_RD, layer.mlp_norm)
-        gate_RF = normed_RD @ w_gate.T
-        hidden_RF = gate_RF * torch.sigmoid(gate_RF) * (normed_RD @ w_up.T)
-        return hidden_RF @ layer.down.dense().double().T
-
-    def _normed(self, x: torch.Tensor, weight_D: torch.Tensor) -> torch.Tensor:
-        mean_square = x.square().mean(dim=-1, keepdim=True)
-        normed: torch.Tensor = x / (mean_square + self._shape.norm_eps).sqrt() * weight_D.double()
-        return normed
+    def _mlp_errors(
+        self, index: int, x_TD: dict[int, torch.Tensor], rows_R: torch.Tensor, experts_Rk: torch.Tensor | None
+    ) -> list[tuple[float, str]]:
+        """Of one layer: the choice of experts, where there is one, and what the MLP added."""
+        layer = self._layers[index]
+        before_RD, after_RD = (x_TD[2 * index + step][rows_R] for step in (1, 2))
+        normed_RD = self._exact.normed(before_RD, layer.mlp_norm)
+        added_RD = self._exact.mlp(layer, normed_RD, experts_Rk)
+        errors = [(_error(after_RD, before_RD, added_RD, self._mlp_roundings()), f"MLP of layer {index}")]
+        if experts_Rk is not None:
+            logits_RX = self._exact.router_logits(layer, normed_RD)
+            errors.append((self._excess(logits_RX, experts_Rk), f"experts of layer {index}"))
+        return errors
 
     def _logit_errors(
         self, x_RD: torch.Tensor, logits_V: torch.Tensor, chosen_R: torch.Tensor | None
@@ -215,43 +193,50 @@ class Reference:
             x_RD = x_RD[-1:]
         else:
             wanted_C = torch.cat([wanted_C, chosen_R])
-        exact_RC = self._normed(x_RD, self._norm_D) @ self._head.dense()[wanted_C].double().T
-        roundings = 2 + self._per_product * self._shape.width
-        errors = [(_error(logits_V[wanted_C].double(), 0.0, exact_RC[-1], roundings), "logits")]
+        exact_RC = self._exact.normed(x_RD, self._norm) @ self._head.dense()[wanted_C].double().T
+        errors = [(_error(logits_V[wanted_C].double(), 0.0, exact_RC[-1], self._logit_roundings()), "logits")]
         if chosen_R is not None:
-            chosen_R1 = exact_RC[:, -len(chosen_R) :].diagonal()[:, None]
-            # Both logits of a pair carry an error, so the wrong one may win by twice that.
-            excess_RC = (exact_RC - chosen_R1).clamp(min=0) / 2
-            scale_RC = exact_RC.abs() + math.sqrt(roundings) * _size(exact_RC)
-            errors.append(((excess_RC / scale_RC).max().item(), "chosen tokens"))
+            places_R1 = len(wanted) + torch.arange(len(chosen_R), device=x_RD.device)[:, None]
+            errors.append((self._excess(exact_RC, places_R1), "chosen tokens"))
             if logits_V[chosen_R[-1]] != logits_V.max():  # several may share the largest
                 errors.append((math.inf, "last chosen token"))
         return errors
+
+    def _excess(self, exact_RC: torch.Tensor, chosen_Rk: torch.Tensor) -> float:
+        """How far any logit that was left out lies above the least of those that were chosen."""
+        least_R1 = exact_RC.gather(-1, chosen_Rk).min(dim=-1, keepdim=True).values
+        # Both logits of a pair carry an error, so the wrong one may win by twice that.
+        excess_RC = ((exact_RC - least_R1).clamp(min=0) / 2).scatter(-1, chosen_Rk, 0.0)
+        scale_RC = exact_RC.abs() + math.sqrt(self._logit_roundings()) * _size(exact_RC)
+        excess: float = (excess_RC / scale_RC).max().item()
+        return excess
+
+    def _logit_roundings(self) -> float:
+        """Norm and product."""
+        return 2 + self._per_product * self._shape.width
 
     def _attention_roundings(self, positions: int) -> float:
         """Roundings between x and what attention adds to it.
 
         A query's or key's relative error moves the scores by their spread, and the probabilities with them; each sees
-        norm, projection and rotation: 2 · 3 · spread². The probabilities are rounded once, values twice (norm,
-        projection), the heads' output and its projection once each.
+        norm, projection, bias or rotation: 2 · 3 · spread². The probabilities are rounded once, values twice (norm,
+        projection), the heads' output and its projection once each, and with biases values and output once more.
         """
         shape = self._shape
         products = (2 * SCORE_SPREAD**2 + 1) * shape.width + positions + shape.heads * shape.head_width
         products += 2 * SCORE_SPREAD**2 * shape.head_width
-        return 6 * SCORE_SPREAD**2 + 5 + self._per_product * products
+        return 6 * SCORE_SPREAD**2 + 5 + 2 * shape.biases + self._per_product * products
 
     def _mlp_roundings(self) -> float:
-        """Roundings between x and what the MLP adds: norm (felt by gate and up), gate, up, silu, product, down."""
-        return 7 + self._per_product * (2 * self._shape.width + self._shape.mlp_width)
+        """Roundings between x and what the MLP adds: norm (felt by gate and up), gate, up, silu, product, down.
 
-
-def _rotated(x_RE: torch.Tensor, angles_RP: torch.Tensor) -> torch.Tensor:
-    """Each pair of neighbours as a point in the plane, turned by its angle."""
-    import torch
-
-    cos, sin = angles_RP.cos(), angles_RP.sin()
-    even, odd = x_RE[:, 0::2], x_RE[:, 1::2]
-    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+        Without a gate there are fewer, but two biases. With experts the router's logits have two each, norm and product,
+        and the softmax feels the difference of two logits that lie some way from zero (chosen ones are the largest of
+        several of spread 1): 2 · 2 · 2 covers it; then the share, its product, and the sum over the experts.
+        """
+        shape = self._shape
+        routing = 8 + 2 + shape.experts_per_token if shape.experts > 1 else 0
+        return 7 + routing + self._per_product * (2 * shape.width + shape.mlp_width)
 
 
 def _error(after: torch.Tensor, before: torch.Tensor | float, update: torch.Tensor, roundings: float) -> float:

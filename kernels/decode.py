@@ -14,17 +14,20 @@ step; TPOT, time per output token, is the mean of a burst. There is no first tok
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.device.base import Device
 from bench.errors import UsageError
-from bench.kernel import Case, Kernel
+from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
-from kernels._decoder import DTYPES, ITEM_BYTES, SHAPES, Decoder, Trace, forward_work, require_positions
+from kernels._decoder import Decoder, Trace
 from kernels._decoder_reference import Reference, memory_bytes
+from kernels._decoder_shape import DTYPES, ITEM_BYTES, SHAPES, forward_work, require_positions, tiny
+from kernels._decoder_steps import MODES, made_ready
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,7 @@ class DecodeParams:
     context: int = axis(prefix="ctx")
     steps: int = option(32)
     dtype: str = option("bf16", choices=DTYPES)
+    mode: str = option("eager", choices=MODES, added_later=True)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -63,48 +67,59 @@ class DecodeCase(Case):
         self._logits_BV = torch.empty(
             params.batch, shape.vocabulary, dtype=self.model.dtype, device=device.torch_device
         )
+        forwards = [functools.partial(self._step, step) for step in range(params.steps)]
+        self._steps = made_ready(params.mode, self.model, forwards, device)
 
     def launch(self) -> None:
-        self._burst()
+        for step in self._steps.calls:
+            step()
+            self._device.mark("step")
 
-    def _burst(self, trace: Trace | None = None) -> None:
+    def _step(self, step: int, trace: Trace | None = None) -> None:
         import torch
 
         with torch.inference_mode():
-            token_B1 = self._first_B1
-            for step, position in enumerate(self._positions):
-                logits_BV = self.model.forward(token_B1, position, self._cache, trace)
-                token_B1 = self._chosen_BT[:, step : step + 1]
-                # max, for argmax alone takes six times as long over a row of bf16 on a CPU.
-                token_B1.copy_(logits_BV.max(dim=-1, keepdim=True).indices)
-                self._device.mark("step")
-            self._logits_BV.copy_(logits_BV)
+            token_B1 = self._chosen_BT[:, step - 1 : step] if step else self._first_B1
+            logits_BV = self.model.forward(token_B1, self._positions[step], self._cache, trace)
+            # max, for argmax alone takes six times as long over a row of bf16 on a CPU.
+            self._chosen_BT[:, step : step + 1].copy_(logits_BV.max(dim=-1, keepdim=True).indices)
+            if step == len(self._positions) - 1:
+                self._logits_BV.copy_(logits_BV)
 
     def check(self) -> Check:
+        """Trace a burst; where a launch replays what was captured, it has to leave behind what the burst did."""
         import torch
 
+        self._poison()
+        trace = self._reference.new_trace()
+        for step in range(len(self._positions)):
+            self._step(step, trace)
+        tokens_BT = torch.cat([self._first_B1, self._chosen_BT[:, :-1]], dim=1)
+        if self._steps.replayed:
+            self._poison()
+            self.launch()
+        self._device.synchronize()
         context = self._positions.start
+        return self._reference.check(trace, tokens_BT, context, self._cache, self._logits_BV, self._chosen_BT)
+
+    def _poison(self) -> None:
         for keys_BGSE, values_BGSE in self._cache:
-            keys_BGSE[:, :, context:] = float("nan")
-            values_BGSE[:, :, context:] = float("nan")
+            keys_BGSE[:, :, self._positions.start :] = float("nan")
+            values_BGSE[:, :, self._positions.start :] = float("nan")
         self._logits_BV.fill_(float("nan"))
         self._chosen_BT.fill_(-1)  # no token
-        trace = self._reference.new_trace()
-        self._burst(trace)
-        self._device.synchronize()
-        tokens_BT = torch.cat([self._first_B1, self._chosen_BT[:, :-1]], dim=1)
-        return self._reference.check(trace, tokens_BT, context, self._cache, self._logits_BV, self._chosen_BT)
 
     def metrics(self, measurement: Measurement) -> list[Metric]:
         tpot_s = statistics.median(measurement.elapsed_ns) * 1e-9 / len(self._positions)
-        figures = [("tpot_s", tpot_s)]
+        found = [Metric("tpot_s", tpot_s, "s", "lower"), Metric("user_rate", 1 / tpot_s, "token/s", "higher")]
         if itl_ns := _step_ns(measurement):
             p99_ns = statistics.quantiles(itl_ns, n=100, method="inclusive")[98] if len(itl_ns) > 1 else itl_ns[0]
-            figures += [("itl_p50_s", statistics.median(itl_ns) * 1e-9), ("itl_p99_s", p99_ns * 1e-9)]
-        return [Metric(name, value, "s", "lower") for name, value in figures]
+            for name, value_ns in (("itl_p50_s", statistics.median(itl_ns)), ("itl_p99_s", p99_ns)):
+                found.append(Metric(name, value_ns * 1e-9, "s", "lower"))
+        return found
 
     def close(self) -> None:
-        del self.model, self._reference, self._cache
+        del self.model, self._reference, self._cache, self._steps
 
 
 def _step_ns(measurement: Measurement) -> list[int]:
@@ -117,15 +132,66 @@ def _step_ns(measurement: Measurement) -> list[int]:
 class DecodeKernel(Kernel[DecodeParams]):
     name = "decode"
     version = 1
-    summary = "greedy token generation with a KV cache: a Llama-architecture decoder, random weights"
+    summary = "greedy token generation with a KV cache: decoders of published shapes, random weights"
+    about = About(
+        stands_for="A language model answering: each token takes one pass over all weights and over what is cached of "
+        "the conversation. With few users at once memory bandwidth decides, with many arithmetic does.",
+        parameters={
+            "model": "the shape of a published decoder, with random weights; tiny ones are for tests",
+            "batch": "sequences that are generated together, each by its own user",
+            "context": "positions that are cached before the first step",
+            "steps": "tokens of a burst, which is a launch",
+            "dtype": "weights, cache and activations; sums are kept in fp32",
+            "mode": "eager: Python enqueues the operations; graph: each step is a CUDA graph; compiled: torch compiles "
+            "the half-layers, and on a GPU each step is then a CUDA graph as well",
+        },
+        work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the experts "
+        "only a token's own, and 4·H·E for each query and position it sees (Dao 2023, arXiv 2307.08691, section 4.1). "
+        "Bytes: in every step the weights of layers, norms and head once, and not an untied embedding table; of the "
+        "experts as many as a batch chooses on average when all are equally likely (sparse MBU, arXiv 2412.07067, "
+        "section 4); and the cached keys and values (Pope et al. 2022, arXiv 2211.05102, section 2). Items: tokens of "
+        "all sequences.",
+        check="Each half-layer's input is kept, and what it adds recomputed in float64, as are cached keys and values, "
+        "the logits, and that no token and no expert that was left out lies above those that were chosen. Tolerance: "
+        "4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem 2.4). Large "
+        "models by one layer, drawn anew, and sampled positions and logits. A launch from CUDA graphs has to leave "
+        "the same keys, values and tokens as the burst that was traced.",
+        pitfalls="Random weights route tokens about evenly to experts; trained ones may not, and then read fewer. "
+        "A graph has its position in it: a server's, made for any position, can at best be as fast. Graphs and "
+        "compilation take memory and time of their own before the first token: see prepare_s and peak_memory_bytes. "
+        "Rates are tokens of all users together; user_rate is one user's. Experts on a GPU need torch's grouped product, "
+        "which is native in bf16 from Hopper on and waits for the host elsewhere, so that no graph can be captured.",
+    )
     params_type = DecodeParams
     catalogue = (
         "decode/tiny/b1/ctx32",
         "decode/smollm2-135m/b1/ctx512",
+        "decode/smollm2-135m/b8/ctx512",
         "decode/llama-3.2-1b/b1/ctx512",
+        "decode/llama-3.2-1b/b1/ctx512@mode=graph",
+        "decode/llama-3.2-1b/b1/ctx512@mode=compiled",
+        "decode/llama-3.2-1b/b1/ctx512@steps=128",
+        "decode/llama-3.2-1b/b1/ctx8192",
         "decode/llama-3.2-1b/b16/ctx512",
         "decode/llama-3.1-8b/b1/ctx512",
+        "decode/llama-3.1-8b/b1/ctx512@mode=graph",
+        "decode/llama-3.1-8b/b1/ctx512@mode=compiled",
+        "decode/llama-3.1-8b/b1/ctx512@steps=128",
+        "decode/llama-3.1-8b/b1/ctx2048",
+        "decode/llama-3.1-8b/b1/ctx8192",
+        "decode/llama-3.1-8b/b8/ctx512",
+        "decode/llama-3.1-8b/b32/ctx512",
+        "decode/llama-3.1-8b/b32/ctx512@mode=graph",
         "decode/llama-3.1-8b/b32/ctx1024",
+        "decode/llama-3.1-8b/b32/ctx2048",
+        "decode/llama-3.1-8b/b128/ctx512",
+        "decode/llama-3.1-70b/b1/ctx512",
+        "decode/mixtral-8x7b/b1/ctx512",
+        "decode/mixtral-8x7b/b32/ctx512",
+        "decode/phogpt-4b/b1/ctx512",
+        "decode/phogpt-4b/b32/ctx2048",
+        "decode/vistral-7b/b1/ctx512",
+        "decode/vistral-7b/b32/ctx2048",
     )
 
     def prepare(self, params: DecodeParams, device: Device, seed: int) -> Case:
@@ -135,7 +201,9 @@ class DecodeKernel(Kernel[DecodeParams]):
         return (f"roof/compute/{params.dtype}", "roof/memory/read")
 
     def probe(self, params: DecodeParams) -> DecodeParams:
-        return dataclasses.replace(params, model="tiny", batch=1, context=min(params.context, 32), steps=1)
+        return dataclasses.replace(
+            params, model=tiny(params.model), batch=1, context=min(params.context, 32), steps=1
+        )
 
     def memory_bytes(self, params: DecodeParams) -> int:
         return memory_bytes(SHAPES[params.model], params.batch, 1, params.positions.stop, ITEM_BYTES[params.dtype])

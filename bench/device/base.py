@@ -54,6 +54,12 @@ class Device(Protocol):
     def free_bytes(self) -> int | None:
         """Memory that a workload can still take; None where unknown."""
 
+    def forget_peak_memory(self) -> None:
+        """Let ``peak_memory_bytes`` count from here."""
+
+    def peak_memory_bytes(self) -> int | None:
+        """The most memory that this process has held since; None where unknown."""
+
 
 def loop(launch: Callable[[], None], launches: int) -> Callable[[], None]:
     """The plain form of ``Device.repeat``: no wrapper at all for a single launch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ class CpuDevice:
         self._started_ns = 0
         self._marks: list[tuple[str, int]] = []  # on the clock's own time: a mark is to cost next to nothing
         self._flush: torch.Tensor | None = None
+        self._peak_is_fresh = False
 
     now_ns = staticmethod(time.monotonic_ns)
 
@@ -86,6 +88,17 @@ class CpuDevice:
         available: int = psutil.virtual_memory().available
         limit = _cgroup_free_bytes()
         return available if limit is None else min(available, limit)
+
+    def forget_peak_memory(self) -> None:
+        self._peak_is_fresh = False
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak of what is resident
+            self._peak_is_fresh = True
+
+    def peak_memory_bytes(self) -> int | None:
+        status = Path("/proc/self/status").read_text() if self._peak_is_fresh else ""
+        peak = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+        return int(peak[1]) << 10 if peak else None
 
 
 def usable_cores() -> int:

@@ -113,6 +113,15 @@ class CudaDevice:
         free: int = self._torch.cuda.mem_get_info(self.info.index)[0]
         return free
 
+    def forget_peak_memory(self) -> None:
+        self._torch.cuda.empty_cache()  # what a check took is no part of it
+        self._torch.cuda.reset_peak_memory_stats(self.info.index)
+
+    def peak_memory_bytes(self) -> int | None:
+        # Reserved, not allocated: what a captured graph works in counts as free, though nothing else can have it.
+        peak: int = self._torch.cuda.max_memory_reserved(self.info.index)
+        return peak
+
 
 def _elapsed_ns(begin: Any, end: Any) -> int:
     elapsed_ms: float = begin.elapsed_time(end)

@@ -108,3 +108,9 @@ class FakeDevice:
 
     def free_bytes(self) -> int | None:
         return None
+
+    def forget_peak_memory(self) -> None:
+        pass
+
+    def peak_memory_bytes(self) -> int | None:
+        return None

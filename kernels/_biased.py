@@ -1,0 +1,25 @@
+"""``Biased``: a matrix product with a bias behind it, where a model has one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kernels._linear import Linear
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Biased:
+    """``x_…K -> linear(x_…K) + bias_N``."""
+
+    def __init__(self, linear: Linear, bias_N: torch.Tensor) -> None:
+        self._linear = linear
+        self.bias_N = bias_N
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self._linear(x).add_(self.bias_N)
+
+    def dense(self) -> torch.Tensor:
+        """The weight, row by row."""
+        return self._linear.dense()
