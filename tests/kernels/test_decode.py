@@ -17,11 +17,12 @@ from bench.errors import UsageError
 from bench.measure import measure
 from bench.spec import parse_params, workload_name
 from bench.types import Mark, Measurement, Policy
-from kernels import _decoder
+from kernels._decoder import rope_turns
+from kernels._decoder_shape import SHAPES, tiny
 from kernels.decode import KERNEL, DecodeCase, DecodeParams
 from tests.conftest import prepare
 
-DEEP = dataclasses.replace(_decoder.SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
+DEEP = dataclasses.replace(SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
 
 
 def case_of(workload: str, device: Any) -> DecodeCase:
@@ -57,13 +58,13 @@ def test_metrics_are_tpot_of_bursts_and_itl_of_steps(cpu_device: CpuDevice) -> N
     assert values["tpot_s"] == pytest.approx(300)
     assert values["itl_p50_s"] == pytest.approx(150)
     assert values["itl_p99_s"] == pytest.approx(965)  # linear between 300 and 1000
-    assert all(metric.unit == "s" and metric.better == "lower" for metric in metrics)
+    assert {metric.name: metric.value for metric in metrics}["user_rate"] == pytest.approx(1e9 / 300)  # of each user
 
 
 def test_metrics_without_marks_have_no_itl(cpu_device: CpuDevice) -> None:
     case = case_of("decode/tiny/b1/ctx8@steps=3", cpu_device)
     metrics = case.metrics(Measurement((600,), (), (0,), (), 1, True, False))
-    assert [metric.name for metric in metrics] == ["tpot_s"]
+    assert [metric.name for metric in metrics] == ["tpot_s", "user_rate"]
 
 
 Mutation = Callable[[DecodeCase, pytest.MonkeyPatch], None]
@@ -121,8 +122,7 @@ def unwritten_slot(case: DecodeCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_position(case: DecodeCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotations are one position late."""
-    turns_SE = _decoder.rope_turns(case.model.shape, 100, "cpu")
-    case.model.turns_SE = turns_SE[1:]
+    case.model.turns_SP2 = rope_turns(case.model.shape, 100, "cpu")[1:]
 
 
 def wrong_layer(case: DecodeCase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ MUTATIONS: list[Mutation] = [
 def test_one_wrong_part_fails_the_check(
     cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch, mutate: Mutation, dtype: str
 ) -> None:
-    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
+    monkeypatch.setitem(SHAPES, "tiny", DEEP)
     case = case_of(f"decode/tiny/b1/ctx24@steps=4,dtype={dtype}", cpu_device)
     assert case.check().ok
     mutate(case, monkeypatch)
@@ -189,10 +189,10 @@ def test_a_large_model_is_checked_by_one_layer_and_sampled_logits(
 ) -> None:
     monkeypatch.setattr("kernels._decoder_reference._SMALL_PARAMETERS", 0)
     monkeypatch.setattr("kernels._decoder_reference._LOGITS", 64)
-    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
+    monkeypatch.setitem(SHAPES, "tiny", DEEP)
     case = case_of("decode/tiny/b4/ctx24@steps=4", cpu_device)
     assert case.check().ok
-    monkeypatch.setattr(case.model, "_mlp", lambda layer, x: torch.zeros_like(x))
+    monkeypatch.setattr(case.model, "_mlp", lambda layer, x: (x, None))
     assert not case.check().ok
 
 
@@ -202,7 +202,7 @@ def test_names_and_catalogue() -> None:
     for workload in KERNEL.catalogue:
         listed = parse_params("decode", DecodeParams, workload)
         assert workload_name("decode", listed) == workload
-        assert KERNEL.probe(listed).model == "tiny"
+        assert KERNEL.probe(listed).model == tiny(listed.model)
         assert KERNEL.probe(listed).dtype == listed.dtype
         assert KERNEL.memory_bytes(listed) > 0
         assert KERNEL.roofs(listed, "cpu") == ("roof/compute/bf16", "roof/memory/read")

@@ -13,12 +13,13 @@ from bench.device.cpu import CpuDevice
 from bench.errors import UsageError
 from bench.spec import parse_params, spec_of, workload_name
 from bench.types import Measurement
-from kernels import _decoder
+from kernels._decoder import rope_turns
+from kernels._decoder_shape import SHAPES, tiny
 from kernels.prefill import KERNEL, PrefillCase, PrefillParams
 from tests.conftest import prepare
 
 # Deep and with many heads, so that one head of one layer is a small part of the whole.
-DEEP = dataclasses.replace(_decoder.SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
+DEEP = dataclasses.replace(SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
 
 
 def case_of(workload: str, device: Any) -> PrefillCase:
@@ -61,7 +62,7 @@ def wrong_group(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     attend = torch.nn.functional.scaled_dot_product_attention
 
     def dealt(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        del kwargs["enable_gqa"]
+        assert kwargs.pop("enable_gqa")
         y: torch.Tensor = attend(q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1), **kwargs)
         return y
 
@@ -70,8 +71,7 @@ def wrong_group(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_position(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """All rotations are one position late: invisible to attention among themselves, wrong for all that follow."""
-    turns_SE = _decoder.rope_turns(case.model.shape, 100, "cpu")
-    case.model.turns_SE = turns_SE[1:]
+    case.model.turns_SP2 = rope_turns(case.model.shape, 100, "cpu")[1:]
 
 
 def no_mask(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,8 @@ def wrong_layer(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forgotten_norm(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     model = case.model
-    monkeypatch.setattr(model, "norm_D", torch.ones_like(model.norm_D))
+    ones_D = torch.ones_like(model.norm.weight_D)
+    monkeypatch.setattr(model, "norm", dataclasses.replace(model.norm, weight_D=ones_D))
 
 
 def wrong_tile(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def test_one_wrong_part_fails_the_check(
     mutate: Callable[[PrefillCase, pytest.MonkeyPatch], None],
     dtype: str,
 ) -> None:
-    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
+    monkeypatch.setitem(SHAPES, "tiny", DEEP)
     case = case_of(f"prefill/tiny/b1/p64@dtype={dtype}", cpu_device)
     assert case.check().ok
     mutate(case, monkeypatch)
@@ -149,13 +150,13 @@ def test_a_large_model_is_checked_by_one_layer_and_sampled_logits(
 ) -> None:
     monkeypatch.setattr("kernels._decoder_reference._SMALL_PARAMETERS", 0)
     monkeypatch.setattr("kernels._decoder_reference._LOGITS", 64)
-    monkeypatch.setitem(_decoder.SHAPES, "tiny", DEEP)
+    monkeypatch.setitem(SHAPES, "tiny", DEEP)
     case = case_of("prefill/tiny/b1/p64", cpu_device)
     traces = [tuple(case._reference.new_trace()) for _ in range(8)]
     assert all(len(points) <= 5 for points in traces)
     assert len(set(traces)) > 1  # another layer at another check
     assert case.check().ok
-    monkeypatch.setattr(case.model, "_mlp", lambda layer, x: torch.zeros_like(x))
+    monkeypatch.setattr(case.model, "_mlp", lambda layer, x: (x, None))
     assert not case.check().ok
 
 
@@ -173,7 +174,7 @@ def test_names_and_catalogue() -> None:
     for workload in KERNEL.catalogue:
         listed = parse_params("prefill", PrefillParams, workload)
         assert workload_name("prefill", listed) == workload
-        assert KERNEL.probe(listed).model == "tiny"
+        assert KERNEL.probe(listed).model == tiny(listed.model)
         assert KERNEL.probe(listed).dtype == listed.dtype
         assert KERNEL.memory_bytes(listed) > 0
         assert KERNEL.roofs(listed, "cuda") == ("roof/compute/bf16", "roof/memory/read")
