@@ -55,6 +55,14 @@ def test_every_workload_has_a_row_for_each_replicate_and_so_have_its_roofs(norma
             assert row["fraction_of_roof"] > 0
 
 
+def test_every_row_says_what_preparing_took_and_the_most_memory_it_held(normal: Finished) -> None:
+    for row in normal.rows:
+        metrics = {metric["name"]: metric for metric in row["metrics"]}
+        assert 0 <= metrics["prepare_s"]["value"] < 60
+        assert metrics["peak_memory_bytes"]["value"] > 10 << 20  # an interpreter alone has so much
+        assert [metrics[name]["better"] for name in ("prepare_s", "peak_memory_bytes")] == [None, None]
+
+
 def test_passes_differ_in_order_and_replicates_in_process(normal: Finished) -> None:
     orders = []
     for replicate in range(3):

@@ -131,6 +131,32 @@ def test_free_bytes_is_the_tighter_limit(cpu_device: CpuDevice, monkeypatch: pyt
     assert free > 1 << 20
 
 
+def test_peak_memory_is_the_most_since_it_was_forgotten(cpu_device: CpuDevice) -> None:
+    cpu_device.forget_peak_memory()
+    before = cpu_device.peak_memory_bytes()
+    block = b"x" * (64 << 20)
+    del block
+    after = cpu_device.peak_memory_bytes()
+    cpu_device.forget_peak_memory()
+    again = cpu_device.peak_memory_bytes()
+    assert before is not None and after is not None and again is not None
+    assert after - before > 60 << 20
+    assert again < after - (30 << 20)
+
+
+def test_peak_memory_is_unknown_where_it_cannot_be_forgotten(
+    cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cpu_device.peak_memory_bytes() is None  # nobody asked for it yet
+
+    def refuse(path: Path, text: str) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    cpu_device.forget_peak_memory()
+    assert cpu_device.peak_memory_bytes() is None
+
+
 def test_flush_touches_twice_the_cache(cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "_FLUSH_FLOOR_BYTES", 1 << 10)
     cpu_device.cache_bytes = 4 << 10

@@ -179,3 +179,19 @@ def test_free_bytes_shrink_with_what_is_allocated(cuda_device: CudaDevice) -> No
     assert before is not None
     assert after is not None
     assert before - after >= held.nbytes
+
+
+def test_peak_memory_is_the_most_since_it_was_forgotten(cuda_device: CudaDevice) -> None:
+    import torch
+
+    cuda_device.forget_peak_memory()
+    before = cuda_device.peak_memory_bytes()
+    block = torch.empty(64 << 20, dtype=torch.int8, device=cuda_device.torch_device)
+    size = block.nbytes
+    del block
+    after = cuda_device.peak_memory_bytes()
+    cuda_device.forget_peak_memory()
+    again = cuda_device.peak_memory_bytes()
+    assert before is not None and after is not None and again is not None
+    assert after - before >= size
+    assert again <= after - size
