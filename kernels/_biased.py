@@ -14,12 +14,12 @@ class Biased:
     """``x_…K -> linear(x_…K) + bias_N``."""
 
     def __init__(self, linear: Linear, bias_N: torch.Tensor) -> None:
-        self._linear = linear
+        self.linear = linear
         self.bias_N = bias_N
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self._linear(x).add_(self.bias_N)
+        return self.linear(x).add_(self.bias_N)
 
     def dense(self) -> torch.Tensor:
         """The weight, row by row."""
-        return self._linear.dense()
+        return self.linear.dense()

@@ -9,6 +9,7 @@ and values live in a cache of fixed size. Letters of the shapes as in ``_decoder
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,6 +17,7 @@ from kernels._biased import Biased
 from kernels._decoder_shape import Shape, alibi_slopes, rope_frequencies
 from kernels._linear import Linear
 from kernels._mlp import Experts, Matrix, Mlp
+from kernels._opaque import Opaque
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +35,8 @@ Trace: TypeAlias = "dict[int, list[torch.Tensor]]"  # at the wanted points, what
 
 @dataclass(frozen=True)
 class Norm:
-    weight_D: torch.Tensor
-    bias_D: torch.Tensor | None
+    weight: torch.Tensor  # [D]
+    bias: torch.Tensor | None  # [D]
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,8 @@ class Decoder:
             RuntimeError: at the first forward, where torch cannot.
         """
         self._torch._dynamo.reset()  # the models compiled before in this process count towards its limit
+        if self.device == "cpu":
+            self.layers = [_opaque(layer) for layer in self.layers]
         self._attention = self._torch.compile(self._attention, fullgraph=True)  # type: ignore[method-assign]
         self._mlp = self._torch.compile(self._mlp, fullgraph=True)  # type: ignore[method-assign]
 
@@ -213,10 +217,22 @@ class Decoder:
         return x_BTD + added_BTD, chosen_BTk
 
     def _normed(self, x: torch.Tensor, norm: Norm) -> torch.Tensor:
-        functional, sizes = self._torch.nn.functional, norm.weight_D.shape
+        functional, sizes = self._torch.nn.functional, norm.weight.shape
         if self.shape.centred:
-            return functional.layer_norm(x, sizes, norm.weight_D, norm.bias_D, self.shape.norm_eps)
-        return functional.rms_norm(x, sizes, norm.weight_D, self.shape.norm_eps)
+            return functional.layer_norm(x, sizes, norm.weight, norm.bias, self.shape.norm_eps)
+        return functional.rms_norm(x, sizes, norm.weight, self.shape.norm_eps)
+
+
+def _opaque(layer: Layer) -> Layer:
+    """The same layer, its matrices hidden from a compiler; experts are left as they are."""
+
+    def hidden(matrix: Matrix) -> Matrix:
+        return Biased(Opaque(matrix.linear), matrix.bias_N) if isinstance(matrix, Biased) else Opaque(matrix)
+
+    mlp = layer.mlp
+    if isinstance(mlp, Mlp):
+        mlp = Mlp(hidden(mlp.up), hidden(mlp.down), mlp.gated)
+    return dataclasses.replace(layer, qkv=hidden(layer.qkv), out=hidden(layer.out), mlp=mlp)
 
 
 def _keep(trace: Trace | None, point: int, value: torch.Tensor | None) -> None:
@@ -234,7 +250,7 @@ def rope_turns(shape: Shape, positions: int, device: str) -> torch.Tensor:
 
 
 def alibi_biases(shape: Shape, positions: int, device: str) -> torch.Tensor:
-    """What each head adds to the score of a key so far back, from the furthest to the query's own position, in float64."""
+    """What each head adds to the score of a key so far back, down to the query's own position, in float64."""
     import torch
 
     distances_S = torch.arange(positions - 1, -1, -1, dtype=torch.float64, device=device)

@@ -32,8 +32,8 @@ class Float64:
         if self._shape.centred:
             x = x - x.mean(dim=-1, keepdim=True)
         mean_square = x.square().mean(dim=-1, keepdim=True)
-        normed: torch.Tensor = x / (mean_square + self._shape.norm_eps).sqrt() * norm.weight_D.double()
-        return normed if norm.bias_D is None else normed + norm.bias_D.double()
+        normed: torch.Tensor = x / (mean_square + self._shape.norm_eps).sqrt() * norm.weight.double()
+        return normed if norm.bias is None else normed + norm.bias.double()
 
     def keys_values(
         self, layer: Layer, normed_TD: torch.Tensor, positions_T: torch.Tensor

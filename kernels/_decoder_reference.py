@@ -230,9 +230,9 @@ class Reference:
     def _mlp_roundings(self) -> float:
         """Roundings between x and what the MLP adds: norm (felt by gate and up), gate, up, silu, product, down.
 
-        Without a gate there are fewer, but two biases. With experts the router's logits have two each, norm and product,
-        and the softmax feels the difference of two logits that lie some way from zero (chosen ones are the largest of
-        several of spread 1): 2 · 2 · 2 covers it; then the share, its product, and the sum over the experts.
+        Without a gate there are fewer, but two biases. With experts the router's logits have two each, norm and
+        product, and the softmax feels the difference of two that lie some way from zero, as the largest of several of
+        spread 1 do: 2 · 2 · 2 covers it; then the share, its product, and the sum over the experts.
         """
         shape = self._shape
         routing = 8 + 2 + shape.experts_per_token if shape.experts > 1 else 0

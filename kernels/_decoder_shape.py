@@ -114,16 +114,12 @@ SHAPES = {
     "phogpt-4b": Shape(
         32, 3072, 24, 24, 128, 12_288, 20_480, 8192, None, None, tied=True, centred=True, gated=False, biases=True
     ),
-    "tiny-alibi": Shape(
-        2, 96, 6, 6, 16, 160, 512, 4096, None, None, tied=True, centred=True, gated=False, biases=True
-    ),
+    "tiny-alibi": Shape(2, 96, 6, 6, 16, 160, 512, 4096, None, None, tied=True, centred=True, gated=False, biases=True),
     # mistralai/Mixtral-8x7B-v0.1
     "mixtral-8x7b": Shape(
         32, 4096, 32, 8, 128, 14_336, 32_000, 32_768, 1e6, None, tied=False, experts=8, experts_per_token=2
     ),
-    "tiny-moe": Shape(
-        2, 64, 4, 2, 16, 96, 512, 4096, 1e4, None, tied=False, experts=8, experts_per_token=2
-    ),
+    "tiny-moe": Shape(2, 64, 4, 2, 16, 96, 512, 4096, 1e4, None, tied=False, experts=8, experts_per_token=2),
 }
 
 

@@ -18,7 +18,7 @@ Matrix: TypeAlias = Linear | Biased
 
 
 class Mlp:
-    """``down(silu(gate(x)) · up(x))`` (SwiGLU; Shazeer 2020, arXiv 2002.05202), or without a gate ``down(gelu(up(x)))``.
+    """``down(silu(gate(x)) · up(x))`` (SwiGLU; Shazeer 2020, arXiv 2002.05202), or ungated ``down(gelu(up(x)))``.
 
     The rows of ``up`` are F of the gate, where there is one, and F of up itself.
     """

@@ -145,12 +145,12 @@ class DecodeKernel(Kernel[DecodeParams]):
             "mode": "eager: Python enqueues the operations; graph: each step is a CUDA graph; compiled: torch compiles "
             "the half-layers, and on a GPU each step is then a CUDA graph as well",
         },
-        work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the experts "
-        "only a token's own, and 4·H·E for each query and position it sees (Dao 2023, arXiv 2307.08691, section 4.1). "
-        "Bytes: in every step the weights of layers, norms and head once, and not an untied embedding table; of the "
-        "experts as many as a batch chooses on average when all are equally likely (sparse MBU, arXiv 2412.07067, "
-        "section 4); and the cached keys and values (Pope et al. 2022, arXiv 2211.05102, section 2). Items: tokens of "
-        "all sequences.",
+        work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the "
+        "experts only a token's own, and 4·H·E for each query and position it sees (Dao 2023, arXiv 2307.08691, "
+        "section 4.1). Bytes: in every step the weights of layers, norms and head once, and not an untied embedding "
+        "table; of the experts as many as a batch chooses on average when all are equally likely (sparse MBU, arXiv "
+        "2412.07067, section 4); and the cached keys and values (Pope et al. 2022, arXiv 2211.05102, section 2). "
+        "Items: tokens of all sequences.",
         check="Each half-layer's input is kept, and what it adds recomputed in float64, as are cached keys and values, "
         "the logits, and that no token and no expert that was left out lies above those that were chosen. Tolerance: "
         "4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem 2.4). Large "
@@ -159,8 +159,8 @@ class DecodeKernel(Kernel[DecodeParams]):
         pitfalls="Random weights route tokens about evenly to experts; trained ones may not, and then read fewer. "
         "A graph has its position in it: a server's, made for any position, can at best be as fast. Graphs and "
         "compilation take memory and time of their own before the first token: see prepare_s and peak_memory_bytes. "
-        "Rates are tokens of all users together; user_rate is one user's. Experts on a GPU need torch's grouped product, "
-        "which is native in bf16 from Hopper on and waits for the host elsewhere, so that no graph can be captured.",
+        "Rates are tokens of all users together; user_rate is one user's. Experts on a GPU need torch's grouped "
+        "product, native in bf16 from Hopper on; elsewhere it waits for the host, and no graph can be captured.",
     )
     params_type = DecodeParams
     catalogue = (
@@ -201,9 +201,7 @@ class DecodeKernel(Kernel[DecodeParams]):
         return (f"roof/compute/{params.dtype}", "roof/memory/read")
 
     def probe(self, params: DecodeParams) -> DecodeParams:
-        return dataclasses.replace(
-            params, model=tiny(params.model), batch=1, context=min(params.context, 32), steps=1
-        )
+        return dataclasses.replace(params, model=tiny(params.model), batch=1, context=min(params.context, 32), steps=1)
 
     def memory_bytes(self, params: DecodeParams) -> int:
         return memory_bytes(SHAPES[params.model], params.batch, 1, params.positions.stop, ITEM_BYTES[params.dtype])

@@ -97,14 +97,14 @@ class PrefillKernel(Kernel[PrefillParams]):
             "batch": "prompts that are read together",
             "prompt": "tokens of each",
             "dtype": "weights, cache and activations; sums are kept in fp32",
-            "mode": "eager: Python enqueues the operations; graph: the pass is a CUDA graph; compiled: torch compiles the "
-            "half-layers, and on a GPU the pass is then a CUDA graph as well",
+            "mode": "eager: Python enqueues the operations; graph: the pass is a CUDA graph; compiled: torch compiles "
+            "the half-layers, and on a GPU the pass is then a CUDA graph as well",
         },
-        work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the experts "
-        "only a token's own, the head at the last position only, and 4·H·E for each query and position it sees: half "
-        "of a square (Dao 2023, arXiv 2307.08691, section 4.1). Bytes: the weights of layers, norms and head once, "
-        "not an untied embedding table, and the keys and values once (Pope et al. 2022, arXiv 2211.05102, section 2). "
-        "Items: tokens of all prompts.",
+        work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the "
+        "experts only a token's own, the head at the last position only, and 4·H·E for each query and position it "
+        "sees: half of a square (Dao 2023, arXiv 2307.08691, section 4.1). Bytes: the weights of layers, norms and "
+        "head once, not an untied embedding table, and the keys and values once (Pope et al. 2022, arXiv 2211.05102, "
+        "section 2). Items: tokens of all prompts.",
         check="Each half-layer's input is kept, and what it adds recomputed in float64, as are cached keys and values, "
         "the last position's logits, and that no expert that was left out lies above those that were chosen. "
         "Tolerance: 4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem "

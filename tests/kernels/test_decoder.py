@@ -61,7 +61,7 @@ def weights(model: Decoder) -> list[torch.Tensor]:
     found: list[torch.Tensor | None] = [model.head.dense()]
     matrices: list[Linear | Biased] = []
     for norm in [model.norm, *(norm for layer in model.layers for norm in (layer.attention_norm, layer.mlp_norm))]:
-        found += [norm.weight_D, norm.bias_D]
+        found += [norm.weight, norm.bias]
     for layer in model.layers:
         matrices += [layer.qkv, layer.out]
         if not isinstance(layer.mlp, Mlp):

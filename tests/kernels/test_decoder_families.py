@@ -63,7 +63,7 @@ def forgotten_bias(model: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one layer, behind attention's output."""
     layer = model.layers[5]
     assert isinstance(layer.out, Biased)
-    model.layers[5] = dataclasses.replace(layer, out=layer.out._linear)
+    model.layers[5] = dataclasses.replace(layer, out=layer.out.linear)
 
 
 def uncentred_norm(model: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,14 +54,14 @@ def llama_state(model: Decoder) -> State:
     shape = model.shape
     state = {
         "model.embed_tokens.weight": model.embedding_VD,
-        "model.norm.weight": model.norm.weight_D,
+        "model.norm.weight": model.norm.weight,
         "lm_head.weight": model.head.dense(),
     }
     for index, layer in enumerate(model.layers):
         q, k, v = layer.qkv.dense().split([heads * shape.head_width for heads in (shape.heads, *[shape.kv_heads] * 2)])
         parts = {
-            "input_layernorm": layer.attention_norm.weight_D,
-            "post_attention_layernorm": layer.mlp_norm.weight_D,
+            "input_layernorm": layer.attention_norm.weight,
+            "post_attention_layernorm": layer.mlp_norm.weight,
             "self_attn.q_proj": halves(q, shape.head_width),
             "self_attn.k_proj": halves(k, shape.head_width),
             "self_attn.v_proj": v,
@@ -87,14 +87,14 @@ def experts_state(name: str, experts: Experts) -> State:
 def mpt_state(model: Decoder) -> State:
     state = {
         "transformer.wte.weight": model.embedding_VD,
-        "transformer.norm_f.weight": model.norm.weight_D,
+        "transformer.norm_f.weight": model.norm.weight,
         "lm_head.weight": model.head.dense(),
     }
     for index, layer in enumerate(model.layers):
         assert isinstance(layer.mlp, Mlp)
         parts = {
-            "norm_1": layer.attention_norm.weight_D,
-            "norm_2": layer.mlp_norm.weight_D,
+            "norm_1": layer.attention_norm.weight,
+            "norm_2": layer.mlp_norm.weight,
             "attn.Wqkv": layer.qkv.dense(),
             "attn.out_proj": layer.out.dense(),
             "ffn.up_proj": layer.mlp.up.dense(),

@@ -90,8 +90,8 @@ def wrong_layer(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forgotten_norm(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     model = case.model
-    ones_D = torch.ones_like(model.norm.weight_D)
-    monkeypatch.setattr(model, "norm", dataclasses.replace(model.norm, weight_D=ones_D))
+    ones_D = torch.ones_like(model.norm.weight)
+    monkeypatch.setattr(model, "norm", dataclasses.replace(model.norm, weight=ones_D))
 
 
 def wrong_tile(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:

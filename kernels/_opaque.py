@@ -1,0 +1,55 @@
+"""``Opaque``: a matrix product that a compiler calls without looking into it: a packed weight is no tensor it knows."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import weakref
+from typing import TYPE_CHECKING
+
+from kernels._linear import Linear
+
+if TYPE_CHECKING:
+    import torch
+
+_LINEARS: weakref.WeakValueDictionary[int, Linear] = weakref.WeakValueDictionary()
+_NUMBERS = itertools.count()
+
+
+class Opaque(Linear):
+    """The same as the ``Linear`` in it."""
+
+    def __init__(self, linear: Linear) -> None:  # has no weight of its own to pack
+        import torch
+
+        _define()
+        self._linear = linear
+        self._rows = len(linear.dense())
+        number = next(_NUMBERS)
+        _LINEARS[number] = linear
+        self._number = torch.tensor(number)  # an int would be a constant of the code, and each layer have its own
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        y: torch.Tensor = torch.ops.vnbench.linear(x, self._number, self._rows)
+        return y
+
+    def dense(self) -> torch.Tensor:
+        """The weight, row by row."""
+        return self._linear.dense()
+
+
+@functools.cache
+def _define() -> None:
+    """Make ``vnbench::linear`` known to torch."""
+    import torch
+
+    def linear(x: torch.Tensor, number: torch.Tensor, rows: int) -> torch.Tensor:
+        return _LINEARS[int(number)](x)
+
+    def alike(x: torch.Tensor, number: torch.Tensor, rows: int) -> torch.Tensor:
+        return x.new_empty(*x.shape[:-1], rows)
+
+    schema = "(Tensor x, Tensor number, int rows) -> Tensor"
+    torch.library.custom_op("vnbench::linear", linear, mutates_args=(), schema=schema).register_fake(alike)
