@@ -23,3 +23,7 @@ class Biased:
     def dense(self) -> torch.Tensor:
         """The weight, row by row."""
         return self.linear.dense()
+
+    def seen(self, x: torch.Tensor) -> torch.Tensor:
+        """The activations that are multiplied."""
+        return self.linear.seen(x)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from kernels._biased import Biased
 from kernels._decoder_shape import Shape, alibi_slopes, rope_frequencies
-from kernels._linear import Linear
+from kernels._linear import Linears
 from kernels._mlp import Experts, Matrix, Mlp
 from kernels._opaque import Opaque
 
@@ -51,7 +51,9 @@ class Layer:
 class Decoder:
     """The model with random weights, drawn on the device it runs on."""
 
-    def __init__(self, shape: Shape, dtype: str, device: str, seed: int, positions: int) -> None:
+    def __init__(
+        self, shape: Shape, dtype: str, device: str, seed: int, positions: int, weights: str = "dense"
+    ) -> None:
         import torch
 
         self.shape = shape
@@ -59,10 +61,11 @@ class Decoder:
         self.device = device
         self._torch = torch
         self._generator = torch.Generator(device).manual_seed(seed)
+        self.linears = Linears(weights)
         self.layers = [self._layer() for _ in range(shape.layers)]
         self.norm = self._norm()
         self.embedding_VD = self._weight(shape.vocabulary, shape.width)
-        self.head = Linear(self.embedding_VD if shape.tied else self._weight(shape.vocabulary, shape.width))
+        self.head = self.linears(self.embedding_VD if shape.tied else self._weight(shape.vocabulary, shape.width))
         has_turns = shape.rope_theta is not None
         self.turns_SP2 = rope_turns(shape, positions, device) if has_turns else None
         self.alibi_HS = None if has_turns else alibi_biases(shape, positions, device).to(self.dtype)
@@ -105,8 +108,8 @@ class Decoder:
         return bias.normal_(0.0, _BIAS_SPREAD, generator=self._generator)
 
     def _matrix(self, weight_NK: torch.Tensor) -> Matrix:
-        rows = len(weight_NK)
-        return Biased(Linear(weight_NK), self._bias(rows)) if self.shape.biases else Linear(weight_NK)
+        linear = self.linears(weight_NK)
+        return Biased(linear, self._bias(len(weight_NK))) if self.shape.biases else linear
 
     def _norm(self) -> Norm:
         weight = self._torch.empty(self.shape.width, dtype=self.dtype, device=self.device)

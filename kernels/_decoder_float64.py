@@ -70,7 +70,7 @@ class Float64:
             if slopes is not None:  # a model's biases have its own dtype, as MPT's have
                 scores_RS = scores_RS - (slopes[head] * distance_RS.double()).to(self._dtype).double()
             heads_RE.append(scores_RS.masked_fill(distance_RS < 0, -math.inf).softmax(dim=-1) @ v_GSE[kv])
-        return _product(torch.cat(heads_RE, dim=-1), *_parts(layer.out))
+        return _product(layer.out.seen(torch.cat(heads_RE, dim=-1)), *_parts(layer.out))
 
     def mlp(self, layer: Layer, normed_RD: torch.Tensor, chosen_Rk: torch.Tensor | None) -> torch.Tensor:
         """What the MLP adds to x; where there are several, those that were chosen."""
@@ -95,6 +95,7 @@ class Float64:
     def _one_mlp(self, mlp: Mlp, normed_RD: torch.Tensor) -> torch.Tensor:
         import torch
 
+        normed_RD = mlp.up.seen(normed_RD)
         weight, bias = _parts(mlp.up)
         if mlp.gated:
             gate_RF, up_RF = (_product(normed_RD, *half) for half in _chunks((weight, bias), 2))
@@ -102,7 +103,7 @@ class Float64:
         else:
             up_RF = _product(normed_RD, weight, bias)
             hidden_RF = up_RF * (1 + torch.erf(up_RF / math.sqrt(2))) / 2
-        return _product(hidden_RF, *_parts(mlp.down))
+        return _product(mlp.down.seen(hidden_RF), *_parts(mlp.down))
 
     def _projections(self, qkv: Matrix) -> list[Parts]:
         shape = self._shape

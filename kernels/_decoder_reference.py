@@ -149,12 +149,12 @@ class Reference:
 
         layer = self._layers[index]
         before_RD, after_RD = (x_TD[2 * index + step][rows_R] for step in range(2))
-        normed_TD = self._exact.normed(x_TD[2 * index], layer.attention_norm)
+        normed_TD = layer.qkv.seen(self._exact.normed(x_TD[2 * index], layer.attention_norm))
         end = start + len(normed_TD)
         positions_T = torch.arange(start, end, device=normed_TD.device)
         exact_k_GTE, exact_v_GTE = self._exact.keys_values(layer, normed_TD, positions_T)
         new_R = start + rows_R
-        roundings = 2 + self._shape.biases + self._per_product * self._shape.width
+        roundings = 2 + self._shape.biases + self._per_product * self._shape.width + self._flips(1)
         k_error = _error(k_GSE[:, new_R], 0.0, exact_k_GTE[:, rows_R], roundings + 1)
         v_error = _error(v_GSE[:, new_R], 0.0, exact_v_GTE[:, rows_R], roundings)
         exact_k_GSE = torch.cat([k_GSE[:, :start], exact_k_GTE], dim=1)
@@ -193,7 +193,7 @@ class Reference:
             x_RD = x_RD[-1:]
         else:
             wanted_C = torch.cat([wanted_C, chosen_R])
-        exact_RC = self._exact.normed(x_RD, self._norm) @ self._head.dense()[wanted_C].double().T
+        exact_RC = self._head.seen(self._exact.normed(x_RD, self._norm)) @ self._head.dense()[wanted_C].double().T
         errors = [(_error(logits_V[wanted_C].double(), 0.0, exact_RC[-1], self._logit_roundings()), "logits")]
         if chosen_R is not None:
             places_R1 = len(wanted) + torch.arange(len(chosen_R), device=x_RD.device)[:, None]
@@ -213,7 +213,7 @@ class Reference:
 
     def _logit_roundings(self) -> float:
         """Norm and product."""
-        return 2 + self._per_product * self._shape.width
+        return 2 + self._per_product * self._shape.width + self._flips(1)
 
     def _attention_roundings(self, positions: int) -> float:
         """Roundings between x and what attention adds to it.
@@ -225,7 +225,8 @@ class Reference:
         shape = self._shape
         products = (2 * SCORE_SPREAD**2 + 1) * shape.width + positions + shape.heads * shape.head_width
         products += 2 * SCORE_SPREAD**2 * shape.head_width
-        return 6 * SCORE_SPREAD**2 + 5 + 2 * shape.biases + self._per_product * products
+        roundings = 6 * SCORE_SPREAD**2 + 5 + 2 * shape.biases + (2 * SCORE_SPREAD**2 + 1) * self._flips(1)
+        return roundings + self._flips(roundings) + self._per_product * products
 
     def _mlp_roundings(self) -> float:
         """Roundings between x and what the MLP adds: norm (felt by gate and up), gate, up, silu, product, down.
@@ -236,7 +237,17 @@ class Reference:
         """
         shape = self._shape
         routing = 8 + 2 + shape.experts_per_token if shape.experts > 1 else 0
-        return 7 + routing + self._per_product * (2 * shape.width + shape.mlp_width)
+        roundings = 7 + routing + 2 * self._flips(1)
+        return roundings + self._flips(roundings) + self._per_product * (2 * shape.width + shape.mlp_width)
+
+    def _flips(self, roundings: float) -> float:
+        """Roundings that a product adds which rounds its activations once more, to a coarse dtype (fp8); else none.
+
+        The reference rounds its own. Roundings before have moved an activation by d = u·sqrt(roundings) of its size,
+        and one in s/d lands on the other side of a coarse step s, where it is wrong by all of s. So the error has the
+        variance s²·d/s, where s is at most twice the coarse unit roundoff.
+        """
+        return 2 * self._head.seen_roundoff / self._unit_roundoff * math.sqrt(roundings)
 
 
 def _error(after: torch.Tensor, before: torch.Tensor | float, update: torch.Tensor, roundings: float) -> float:

@@ -140,6 +140,15 @@ def require_positions(model: str, positions: int) -> None:
         raise UsageError(f"{model} has {SHAPES[model].positions} positions, not {positions}", "Ask for fewer")
 
 
+def require_format(model: str, weights: str) -> None:
+    """
+    Raises:
+        UsageError: torch multiplies the weights of experts in one grouped product, which takes dense ones only.
+    """
+    if weights != "dense" and SHAPES[model].experts > 1:
+        raise UsageError(f"the experts of {model} are dense, not {weights}", "Leave weights out")
+
+
 def forward_work(shape: Shape, batch: int, starts: range, tokens: int, item_bytes: int) -> Work:
     """The work of one forward over ``tokens`` tokens a sequence at each of these start positions.
 

@@ -26,8 +26,9 @@ from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
 from kernels._decoder import Decoder, Trace
 from kernels._decoder_reference import Reference, memory_bytes
-from kernels._decoder_shape import DTYPES, ITEM_BYTES, SHAPES, forward_work, require_positions, tiny
+from kernels._decoder_shape import DTYPES, ITEM_BYTES, SHAPES, forward_work, require_format, require_positions, tiny
 from kernels._decoder_steps import MODES, made_ready
+from kernels._linear import WEIGHTS, arithmetic
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,13 @@ class DecodeParams:
     steps: int = option(32)
     dtype: str = option("bf16", choices=DTYPES)
     mode: str = option("eager", choices=MODES, added_later=True)
+    weights: str = option("dense", choices=WEIGHTS, added_later=True)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UsageError("a burst of no steps", "Ask for steps=1 or more")
         require_positions(self.model, self.context + self.steps)
+        require_format(self.model, self.weights)
 
     @property
     def positions(self) -> range:
@@ -56,10 +59,13 @@ class DecodeCase(Case):
 
         shape = SHAPES[params.model]
         slots = params.positions.stop
-        self.work: Work = forward_work(shape, params.batch, params.positions, 1, ITEM_BYTES[params.dtype])
+        work = forward_work(shape, params.batch, params.positions, 1, ITEM_BYTES[params.dtype])
         self._device = device
         self._positions = params.positions
-        self.model = Decoder(shape, params.dtype, device.torch_device, seed, positions=slots)
+        self.model = Decoder(
+            shape, params.dtype, device.torch_device, seed, positions=slots, weights=params.weights
+        )
+        self.work: Work = self.model.linears.fewer_bytes(work, params.steps)
         self._reference = Reference(self.model)
         self._cache = self.model.new_cache(params.batch, slots)
         self._first_B1 = self.model.random_tokens(params.batch, 1)
@@ -144,23 +150,34 @@ class DecodeKernel(Kernel[DecodeParams]):
             "dtype": "weights, cache and activations; sums are kept in fp32",
             "mode": "eager: Python enqueues the operations; graph: each step is a CUDA graph; compiled: torch compiles "
             "the half-layers, and on a GPU each step is then a CUDA graph as well",
+            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
+            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
+            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
+            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
+            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
+            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
         },
         work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the "
         "experts only a token's own, and 4·H·E for each query and position it sees (Dao 2023, arXiv 2307.08691, "
         "section 4.1). Bytes: in every step the weights of layers, norms and head once, and not an untied embedding "
         "table; of the experts as many as a batch chooses on average when all are equally likely (sparse MBU, arXiv "
         "2412.07067, section 4); and the cached keys and values (Pope et al. 2022, arXiv 2211.05102, section 2). "
-        "Items: tokens of all sequences.",
+        "Matrices count as they are stored, scales included. Items: tokens of all sequences.",
         check="Each half-layer's input is kept, and what it adds recomputed in float64, as are cached keys and values, "
         "the logits, and that no token and no expert that was left out lies above those that were chosen. Tolerance: "
         "4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem 2.4). Large "
         "models by one layer, drawn anew, and sampled positions and logits. A launch from CUDA graphs has to leave "
-        "the same keys, values and tokens as the burst that was traced.",
+        "the same keys, values and tokens as the burst that was traced. The reference multiplies by the "
+        "weights as they are stored. With fp8 it rounds activations as the model does; those that fall to the other side "
+        "of such a rounding count among R, and the factor is 8.",
         pitfalls="Random weights route tokens about evenly to experts; trained ones may not, and then read fewer. "
         "A graph has its position in it: a server's, made for any position, can at best be as fast. Graphs and "
         "compilation take memory and time of their own before the first token: see prepare_s and peak_memory_bytes. "
         "Rates are tokens of all users together; user_rate is one user's. Experts on a GPU need torch's grouped "
-        "product, native in bf16 from Hopper on; elsewhere it waits for the host, and no graph can be captured.",
+        "product, native in bf16 from Hopper on; elsewhere it waits for the host, and no graph can be captured. "
+        "Weights of int8 and int4 go through torch's own products. On a CPU those are vectorised for bf16 alone; that of "
+        "int8 on a GPU came with torch 2.9, reads the weight once for each sequence and leaves the tensor cores idle. "
+        "For many sequences weights are first widened to the dtype, which takes time that no count contains.",
     )
     params_type = DecodeParams
     catalogue = (
@@ -192,13 +209,16 @@ class DecodeKernel(Kernel[DecodeParams]):
         "decode/phogpt-4b/b32/ctx2048",
         "decode/vistral-7b/b1/ctx512",
         "decode/vistral-7b/b32/ctx2048",
+        *(f"decode/smollm2-135m/b1/ctx512@weights={weights}" for weights in ("int8", "int4")),
+        *(f"decode/llama-3.1-8b/b1/ctx512@weights={weights}" for weights in ("int8", "int4", "fp8")),
+        "decode/llama-3.1-8b/b32/ctx512@weights=fp8",
     )
 
     def prepare(self, params: DecodeParams, device: Device, seed: int) -> Case:
         return DecodeCase(params, device, seed)
 
     def roofs(self, params: DecodeParams, kind: DeviceKind) -> Sequence[str]:
-        return (f"roof/compute/{params.dtype}", "roof/memory/read")
+        return (f"roof/compute/{arithmetic(params.weights, params.dtype)}", "roof/memory/read")
 
     def probe(self, params: DecodeParams) -> DecodeParams:
         return dataclasses.replace(params, model=tiny(params.model), batch=1, context=min(params.context, 32), steps=1)

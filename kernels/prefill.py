@@ -18,8 +18,9 @@ from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
 from kernels._decoder import Decoder, Trace
 from kernels._decoder_reference import Reference, memory_bytes
-from kernels._decoder_shape import DTYPES, ITEM_BYTES, SHAPES, forward_work, require_positions, tiny
+from kernels._decoder_shape import DTYPES, ITEM_BYTES, SHAPES, forward_work, require_format, require_positions, tiny
 from kernels._decoder_steps import MODES, made_ready
+from kernels._linear import WEIGHTS, arithmetic
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,11 @@ class PrefillParams:
     prompt: int = axis(prefix="p")
     dtype: str = option("bf16", choices=DTYPES)
     mode: str = option("eager", choices=MODES, added_later=True)
+    weights: str = option("dense", choices=WEIGHTS, added_later=True)
 
     def __post_init__(self) -> None:
         require_positions(self.model, self.prompt)
+        require_format(self.model, self.weights)
 
 
 class PrefillCase(Case):
@@ -39,9 +42,12 @@ class PrefillCase(Case):
         import torch
 
         shape = SHAPES[params.model]
-        self.work: Work = forward_work(shape, params.batch, range(1), params.prompt, ITEM_BYTES[params.dtype])
+        work = forward_work(shape, params.batch, range(1), params.prompt, ITEM_BYTES[params.dtype])
         self._device = device
-        self.model = Decoder(shape, params.dtype, device.torch_device, seed, positions=params.prompt)
+        self.model = Decoder(
+            shape, params.dtype, device.torch_device, seed, positions=params.prompt, weights=params.weights
+        )
+        self.work: Work = self.model.linears.fewer_bytes(work, 1)
         self._reference = Reference(self.model)
         self._tokens_BT = self.model.random_tokens(params.batch, params.prompt)
         self._cache = self.model.new_cache(params.batch, params.prompt)
@@ -99,20 +105,30 @@ class PrefillKernel(Kernel[PrefillParams]):
             "dtype": "weights, cache and activations; sums are kept in fp32",
             "mode": "eager: Python enqueues the operations; graph: the pass is a CUDA graph; compiled: torch compiles "
             "the half-layers, and on a GPU the pass is then a CUDA graph as well",
+            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
+            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
+            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
+            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
+            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
+            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
         },
         work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the "
         "experts only a token's own, the head at the last position only, and 4·H·E for each query and position it "
         "sees: half of a square (Dao 2023, arXiv 2307.08691, section 4.1). Bytes: the weights of layers, norms and "
         "head once, not an untied embedding table, and the keys and values once (Pope et al. 2022, arXiv 2211.05102, "
-        "section 2). Items: tokens of all prompts.",
+        "section 2). Matrices count as they are stored, scales included. Items: tokens of all prompts.",
         check="Each half-layer's input is kept, and what it adds recomputed in float64, as are cached keys and values, "
         "the last position's logits, and that no expert that was left out lies above those that were chosen. "
         "Tolerance: 4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem "
         "2.4). Large models by one layer, drawn anew, and sampled positions and logits. A launch from a CUDA graph "
-        "has to leave the same keys and values as the pass that was traced.",
+        "has to leave the same keys and values as the pass that was traced. The reference multiplies by the "
+        "weights as they are stored. With fp8 it rounds activations as the model does; those that fall to the other side "
+        "of such a rounding count among R, and the factor is 8.",
         pitfalls="prefill_s is TTFT without queue, tokenizer and sampling. ALiBi's biases are handed to torch's "
         "attention as a matrix for each head, which it reads and no count contains; a kernel that makes them on the "
-        "way would be faster. Random weights route tokens about evenly to experts; trained ones may not.",
+        "way would be faster. Random weights route tokens about evenly to experts; trained ones may not. Weights of "
+        "int8 and int4 are widened to the dtype before they are multiplied with many tokens: here they save memory and "
+        "cost time.",
     )
     params_type = PrefillParams
     catalogue = (
@@ -134,13 +150,14 @@ class PrefillKernel(Kernel[PrefillParams]):
         "prefill/mixtral-8x7b/b1/p2048",
         "prefill/phogpt-4b/b1/p2048",
         "prefill/vistral-7b/b1/p2048",
+        "prefill/llama-3.1-8b/b1/p2048@weights=fp8",
     )
 
     def prepare(self, params: PrefillParams, device: Device, seed: int) -> Case:
         return PrefillCase(params, device, seed)
 
     def roofs(self, params: PrefillParams, kind: DeviceKind) -> Sequence[str]:
-        return (f"roof/compute/{params.dtype}", "roof/memory/read")
+        return (f"roof/compute/{arithmetic(params.weights, params.dtype)}", "roof/memory/read")
 
     def probe(self, params: PrefillParams) -> PrefillParams:
         return dataclasses.replace(params, model=tiny(params.model), batch=1, prompt=min(params.prompt, 32))

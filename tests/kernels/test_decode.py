@@ -205,7 +205,8 @@ def test_names_and_catalogue() -> None:
         assert KERNEL.probe(listed).model == tiny(listed.model)
         assert KERNEL.probe(listed).dtype == listed.dtype
         assert KERNEL.memory_bytes(listed) > 0
-        assert KERNEL.roofs(listed, "cpu") == ("roof/compute/bf16", "roof/memory/read")
+        arithmetic = "fp8-e4m3" if listed.weights == "fp8" else "bf16"
+        assert KERNEL.roofs(listed, "cpu") == (f"roof/compute/{arithmetic}", "roof/memory/read")
 
 
 @pytest.mark.parametrize("workload", ["decode/tiny/b1/ctx4090", "decode/tiny/b1/ctx8@steps=0"])

@@ -177,7 +177,8 @@ def test_names_and_catalogue() -> None:
         assert KERNEL.probe(listed).model == tiny(listed.model)
         assert KERNEL.probe(listed).dtype == listed.dtype
         assert KERNEL.memory_bytes(listed) > 0
-        assert KERNEL.roofs(listed, "cuda") == ("roof/compute/bf16", "roof/memory/read")
+        arithmetic = "fp8-e4m3" if listed.weights == "fp8" else "bf16"
+        assert KERNEL.roofs(listed, "cuda") == (f"roof/compute/{arithmetic}", "roof/memory/read")
 
 
 def test_a_prompt_beyond_the_models_positions_is_a_usage_error() -> None:
