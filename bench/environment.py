@@ -20,7 +20,8 @@ from bench.types import DeviceInfo
 # Variables that change what libraries do; no others are read, and none that may be a credential (NVIDIA_API_KEY).
 _VARIABLES = re.compile(
     r"(?!.*(KEY|TOKEN|SECRET|PASSWORD))"
-    r"(OMP|MKL|OPENBLAS|GOMP|KMP|ONEDNN|DNNL|TORCH|PYTORCH|CUBLAS|NVIDIA|CUDA|CUPY|MALLOC)_[A-Z0-9_]+"
+    r"(OMP|MKL|OPENBLAS|GOMP|KMP|ONEDNN|DNNL|ATEN|TORCH|PYTORCH|NPY|CUBLAS|NCCL|NVIDIA|CUDA|CUPY|MALLOC|GLIBC)"
+    r"_[A-Z0-9_]+"
 )
 
 
@@ -42,7 +43,21 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "settings": ("ecc_mode", "power_limit_w", "power_limit_default_w", "cpu_governor", "debug"),
 }
 
-_PACKAGES = ("pandas", "pyarrow", "scipy", "nvidia-ml-py", "nvidia-cublas")
+# Those that decide speed, and under which names they are installed.
+_PACKAGES = {
+    "pandas": ("pandas",),
+    "pyarrow": ("pyarrow",),
+    "scipy": ("scipy",),
+    "triton": ("triton",),
+    "nvidia-ml-py": ("nvidia-ml-py",),
+    "nvidia-cublas": ("nvidia-cublas", "nvidia-cublas-cu12"),
+    "nvidia-cudnn": ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"),
+    "nvidia-cusparselt": ("nvidia-cusparselt-cu13", "nvidia-cusparselt-cu12"),
+    "nvidia-nccl": ("nvidia-nccl-cu13", "nvidia-nccl-cu12"),
+}
+
+# What torch older than its `get_capabilities` can be asked for.
+_FEATURES = ("avx2", "avx512", "avx512_bf16", "vnni", "amx_tile", "amx_fp16")
 
 # What the kernel leaves of the memory changes a little with every boot: no other machine.
 _MEMORY_TOLERANCE = 0.01
@@ -106,9 +121,12 @@ def capture(device: DeviceInfo) -> Environment:
         "cpu_threads": os.cpu_count(),
         "affinity": len(os.sched_getaffinity(0)),
         "torch_capabilities": _capabilities(torch),
+        "torch_build": _torch_build(torch),
         "torch_threads": torch.get_num_threads(),
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "packages": {name: libraries.version(name) for name in _PACKAGES},
+        "matmul": _matmul_settings(torch),
+        "numpy_blas": _numpy_blas(),
+        "packages": {name: libraries.version(*names) for name, names in _PACKAGES.items()},
         "variables": _variables(),
         "host": machine,
         "gpu": gpu,
@@ -143,10 +161,36 @@ def _cpu_flags() -> list[str]:
     return []
 
 
-def _capabilities(torch: Any) -> Any:
-    # A VM can mask /proc/cpuinfo; this asks the CPU itself. Newer than the oldest torch that is supported.
-    ask = getattr(torch.cpu, "get_capabilities", None)
-    return {key: str(value) for key, value in ask().items()} if ask else None
+def _capabilities(torch: Any) -> dict[str, str]:
+    # A VM can mask /proc/cpuinfo; this asks the CPU itself.
+    if hasattr(torch.cpu, "get_capabilities"):
+        return {key: str(value) for key, value in torch.cpu.get_capabilities().items()}
+    asked = {name: getattr(torch.cpu, f"_is_{name}_supported", None) for name in _FEATURES}
+    return {name: str(ask()) for name, ask in asked.items() if ask is not None}
+
+
+def _torch_build(torch: Any) -> list[str]:
+    """The versions of oneDNN, MKL and OpenMP that torch was built with, and the instructions that its own code uses."""
+    lines = [line.strip() for line in torch.__config__.show().splitlines()]
+    return [line.removeprefix("- ") for line in lines if line.startswith("- ") and "Build settings" not in line]
+
+
+def _matmul_settings(torch: Any) -> dict[str, Any]:
+    """The switches of torch that decide how matrices are multiplied, beside the precision of float32."""
+    reduction = "reduced_precision_reduction"
+    names = (f"allow_fp16_{reduction}", f"allow_bf16_{reduction}", "allow_fp16_accumulation")
+    settings = {name: getattr(torch.backends.cuda.matmul, name, None) for name in names}
+    return settings | {"onednn": torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled}
+
+
+def _numpy_blas() -> str | None:
+    """Name and version of the BLAS that numpy was built with."""
+    import numpy as np
+
+    with contextlib.suppress(KeyError):
+        blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        return f"{blas['name']} {blas['version']}"
+    return None
 
 
 def _distribution() -> str | None:

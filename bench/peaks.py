@@ -182,6 +182,9 @@ _CARDS = (
 
 _BY_NAME = {name: card for card in _CARDS for name in card.names}
 
+# Datasheets have one figure for both 8-bit formats.
+_SAME = {"fp8-e5m2xe4m3": "fp8-e4m3"}
+
 
 def peak(device_name: str | None, roof: str) -> Peak | None:
     """The datasheet's peak behind a roof such as ``roof/compute/bf16`` or ``roof/memory/read``.
@@ -201,6 +204,7 @@ def peak(device_name: str | None, roof: str) -> Peak | None:
         return Peak(card.memory_gb_s * 1e9, "B/s", card.document)
     if family != "roof/compute":
         return None
+    key = _SAME.get(key, key)
     unit = "OP/s" if key.startswith("int") else "FLOP/s"
     if key in card.dense:
         return Peak(card.dense[key] * 1e12, unit, card.document)

@@ -288,6 +288,7 @@ def _search_metrics(event: Mapping[str, Any]) -> tuple[Metric, ...]:
         Metric("search_rate", event["rate"], "1/s", "higher"),
         Metric("search_tried", event["tried"], "1"),
         Metric("search_s", event["spent_s"], "s"),
+        Metric("search_budget_s", event["budget_s"], "s"),
     )
 
 

@@ -40,12 +40,13 @@ _FINALISTS, _ROUNDS = 3, 2
 
 @dataclass(frozen=True)
 class Winner:
-    """The best candidate's workload, its rate in the search, and how many were tried in how long."""
+    """The best candidate's workload, its rate in the search, and how many were tried, in how much of which budget."""
 
     candidate: str
     rate: float
     tried: int
     spent_s: float
+    budget_s: float
 
 
 def search(workload: Workload, device: Device, budget_s: float) -> Winner:
@@ -64,7 +65,7 @@ def search(workload: Workload, device: Device, budget_s: float) -> Winner:
         raise trial.error or Unsupported(f"{workload.name}: no candidate fits into {budget_s} s")
     trial.meet_again()
     name = workload_name(workload.kernel.name, trial.best)
-    return Winner(name, trial.rate_of(trial.best), len(trial.seen), trial.spent_s)
+    return Winner(name, trial.rate_of(trial.best), len(trial.rates), trial.spent_s, budget_s)
 
 
 class _Trial:

@@ -35,6 +35,7 @@ class Summary:
     validity: tuple[str, ...]
     findings: tuple[Finding, ...]  # the worst of each rule that fired, with what was measured
     metrics: Mapping[str, float]  # medians over the replicates
+    candidate: str | None = None  # the workload that performed it, where a search chose it
 
     @property
     def is_roof(self) -> bool:
@@ -110,6 +111,7 @@ def _summary(workload: str, device: str, rows: Sequence[Row]) -> Summary:
         validity=tuple(sorted({flag for row in rows for flag in row["validity"] or ()})),
         findings=_worst_findings(rows),
         metrics=_metrics(good),
+        candidate=good[0]["candidate"] if good else None,
     )
 
 

@@ -62,6 +62,8 @@ def main(job_path: str, events_fd: str) -> None:
 
 
 def _search(job: Job, device: Device, link: WorkerLink) -> None:
+    _calibrate(device)  # loads the libraries, which takes as long as a search may
+    _pass_over_what_is_loaded()
     for index, item in enumerate(job.items):
         link.begin(index)
         if _budget_is_spent(job):  # the item's row will say so
@@ -77,6 +79,12 @@ def _search(job: Job, device: Device, link: WorkerLink) -> None:
                 link.tell("done", item=index)
                 os._exit(DEVICE_LOST_CODE)
         link.tell("done", item=index)
+
+
+def _pass_over_what_is_loaded() -> None:
+    """What the libraries hold stays: looking through it costs each measurement some 90 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
@@ -115,8 +123,7 @@ def _try(workload: Workload, device: Device) -> None:
 def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
     captured = environment.capture(job.device)
     before_ns = _calibrate(device)
-    gc.collect()
-    gc.freeze()  # what the libraries hold stays: looking through it costs each measurement some 90 ms
+    _pass_over_what_is_loaded()
     for index, item in enumerate(job.items):
         link.begin(index)
         begun_ns = time.monotonic_ns()

@@ -10,10 +10,13 @@ from typing import Any
 
 from bench.device.base import Device
 from bench.errors import Unsupported
+from kernels import _gemm_nvfp4
 from kernels._gemm import Shape, tolerance
 from kernels._gemm_product import Product
 
-_CUBLAS_REFUSALS = ("NOT_SUPPORTED", "ARCH_MISMATCH", "INVALID_VALUE")  # other statuses are failures
+Library = Callable[[str, Product], Callable[[], object]]  # makes the launch of a dtype's prepared products
+
+_REFUSALS = ("NOT_SUPPORTED", "ARCH_MISMATCH", "INVALID_VALUE")  # of NVIDIA's libraries; other statuses are failures
 _TF32_PROOF = Shape.square(512)
 
 
@@ -24,11 +27,12 @@ def require_backend(backend: str, dtype: str, device: Device) -> None:
         Unsupported: it is not installed, not for this device, or has no such product.
     """
     on_gpu = device.info.kind == "cuda"
-    if backend == "numpy":
-        if on_gpu:
-            raise Unsupported("numpy computes on the CPU only")
-        if dtype not in ("fp64", "fp32"):
-            raise Unsupported(f"numpy has no BLAS product for {dtype}")
+    if backend in ("numpy", "onednn") and on_gpu:
+        raise Unsupported(f"{backend} computes on the CPU only")
+    if backend == "numpy" and dtype not in ("fp64", "fp32"):
+        raise Unsupported(f"numpy has no BLAS product for {dtype}")
+    if backend != "torch" and dtype == "nvfp4":
+        raise Unsupported(f"{backend} has no product of packed 4-bit floats")
     if backend == "cupy":
         if not on_gpu:
             raise Unsupported("cupy computes on NVIDIA GPUs only")
@@ -46,12 +50,36 @@ def _on_torch(dtype: str, product: Product) -> Callable[[], object]:
     a_MK, b_KN, out_MN = product.a_MK, product.b_KN, product.out_MN
     if dtype == "int8":
         return functools.partial(torch._int_mm, a_MK, b_KN, out=out_MN)
-    if dtype == "fp8-e4m3":
+    if dtype == "nvfp4":
+        a_packed, scale_a = _gemm_nvfp4.pack(a_MK)
+        b_packed, scale_b = _gemm_nvfp4.pack(b_KN.t())
+        return functools.partial(
+            torch._scaled_mm, a_packed, b_packed.t(), scale_a, scale_b, out_dtype=out_MN.dtype, out=out_MN
+        )
+    if dtype.startswith("fp8"):
         one = torch.ones((), dtype=torch.float32, device=out_MN.device)
         return functools.partial(
             torch._scaled_mm, a_MK, b_KN, scale_a=one, scale_b=one, out_dtype=out_MN.dtype, out=out_MN
         )
     return functools.partial(torch.mm, a_MK, b_KN, out=out_MN)
+
+
+def _on_onednn(dtype: str, product: Product) -> Callable[[], object]:
+    """B in oneDNN's own blocked layout, made ahead as a model's weights are when it is frozen for inference."""
+    import torch
+
+    a_MK, b_NK = product.a_MK, product.b_KN.t()
+    if dtype == "int8":
+        one, zero = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+        packed = torch.ops.onednn.qlinear_prepack(b_NK, list(a_MK.shape))
+        linear = torch.ops.onednn.qlinear_pointwise.default
+        # The sums come as float32, exact up to 2^24: ten times what random operands reach at k = 16384.
+        return product.keep(
+            lambda: linear(a_MK, 1.0, 0, packed, one, zero, None, 1.0, 0, torch.float32, "none", [], "")
+        )
+    packed = torch.ops.mkldnn._reorder_linear_weight(b_NK)
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    return product.keep(lambda: linear(a_MK, packed, None, "none", [], ""))
 
 
 def _on_numpy(dtype: str, product: Product) -> Callable[[], object]:
@@ -88,11 +116,10 @@ def _cupy_stream(pointer: int) -> Any:
         return cupy.cuda.ExternalStream(pointer)
 
 
-_BACKENDS = {"torch": _on_torch, "numpy": _on_numpy, "cupy": _on_cupy}
-BACKENDS = tuple(_BACKENDS)
+BACKENDS: dict[str, Library] = {"torch": _on_torch, "numpy": _on_numpy, "cupy": _on_cupy, "onednn": _on_onednn}
 
 
-def tried(backend: str, dtype: str, product: Product) -> Callable[[], object]:
+def tried(library: Library, dtype: str, product: Product) -> Callable[[], object]:
     """The launch, performed once, since libraries refuse a dtype or a shape only when called.
 
     Raises:
@@ -101,13 +128,13 @@ def tried(backend: str, dtype: str, product: Product) -> Callable[[], object]:
     import torch
 
     try:
-        enqueue = _BACKENDS[backend](dtype, product)
+        enqueue = library(dtype, product)
         enqueue()
     except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except (RuntimeError, ValueError) as error:
         words = str(error)
-        if "CUBLAS_STATUS" in words and not any(status in words for status in _CUBLAS_REFUSALS):
+        if "_STATUS_" in words and not any(status in words for status in _REFUSALS):
             raise
         raise Unsupported(words.strip().partition("\n")[0]) from error
     return enqueue
@@ -143,8 +170,8 @@ def require_tf32(backend: str, device: Device, seed: int) -> None:
     Raises:
         Unsupported: it is as accurate as fp32, so tf32 was not used.
     """
-    product = Product("tf32", _TF32_PROOF, device, seed)
-    tried(backend, "tf32", product)
+    product = Product("tf32", _TF32_PROOF.stack, device, seed)
+    tried(BACKENDS[backend], "tf32", product)
     device.synchronize()
     error, fp32 = product.error(), tolerance("fp32", _TF32_PROOF.k)
     if error <= fp32:

@@ -1,4 +1,4 @@
-"""The case that ``matmul`` and ``roof/compute`` time: one matrix product, once per launch."""
+"""The case that the ``matmul`` kernels and ``roof/compute`` time: their products, once per launch."""
 
 from __future__ import annotations
 
@@ -7,31 +7,44 @@ import contextlib
 from bench.device.base import Device
 from bench.kernel import Case
 from bench.types import Check
-from kernels._gemm import Shape, tolerance, work
-from kernels._gemm_backends import float32_precision, require_backend, require_tf32, tried
+from kernels._gemm import Stack, tolerance, work
+from kernels._gemm_backends import BACKENDS, Library, float32_precision, require_backend, require_tf32, tried
 from kernels._gemm_product import Product
 
 
 class Gemm(Case):
-    """A prepared product. While it is open, the library's float32 precision is set to what the dtype says."""
+    """Prepared products. While it is open, the library's float32 precision is set to what the dtype says."""
 
-    def __init__(self, dtype: str, shape: Shape, backend: str, device: Device, seed: int, *, cold: bool = False):
+    def __init__(
+        self,
+        dtype: str,
+        stack: Stack,
+        device: Device,
+        seed: int,
+        *,
+        backend: str = "torch",
+        library: Library | None = None,
+        cold: bool = False,
+    ):
         """Allocate, fill and launch once.
 
+        Args:
+            library: makes the launch, where it is not the backend's plain product.
+
         Raises:
-            Unsupported: the backend or the device has no such product, in its own words; or tf32 changes nothing here.
+            Unsupported: the library or the device has no such product, in its own words; or tf32 changes nothing here.
         """
-        self.work = work(dtype, shape)
+        self.work = work(dtype, stack)
         self.resets = cold
         self._device = device
-        self._tolerance = tolerance(dtype, shape.k)
+        self._tolerance = tolerance(dtype, stack.k)
         require_backend(backend, dtype, device)
         with contextlib.ExitStack() as settings:
             settings.enter_context(float32_precision(backend, dtype))
             if dtype == "tf32":
                 require_tf32(backend, device, seed)
-            self._product = Product(dtype, shape, device, seed)
-            self._enqueue = tried(backend, dtype, self._product)
+            self._product = Product(dtype, stack, device, seed)
+            self._enqueue = tried(library or BACKENDS[backend], dtype, self._product)
             self._settings = settings.pop_all()
 
     def launch(self) -> None:

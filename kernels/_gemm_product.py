@@ -1,19 +1,23 @@
-"""The operands and the result of a matrix product, and the reference that the result is held against.
+"""The operands and the result of matrix products, and the reference that the result is held against.
 
 B is stored column by column, as a linear layer stores its weight: cuBLASLt's fp8 and int8 products ask for it, and the
-others are as fast that way. Operands are standard normal (int8: uniform), the result goes to preallocated memory.
+others are as fast that way. Operands are standard normal (int8: uniform). The result goes to preallocated memory where
+a library can write to it.
 """
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from bench.device.base import Device
-from kernels._gemm import ARITHMETIC, Shape, work
+from kernels import _gemm_nvfp4
+from kernels._gemm import ARITHMETIC, Stack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,13 +27,24 @@ _SAMPLED = 8  # rows, and columns, whose crossings are recomputed with math.fsum
 _BLOCK_COLUMNS = 256  # columns of C that share one signed sum
 _CHUNK_ROWS = 1024  # rows that the check holds in float64 at a time
 
+# Bytes an element that it takes to make operands which no generator fills: float32 normals; for nvfp4 also what rounds
+# and packs them, and the packed operands.
+_MAKING_BYTES = {"fp8-e4m3": 4, "fp8-e5m2xe4m3": 4, "nvfp4": 32}
 
-def memory_bytes(dtype: str, shape: Shape) -> int:
-    """Operands and result, the float32 normals that fp8 operands are made from, and the check's float64 chunks."""
-    blocks = _blocks(shape.n)
-    normals = 4 * max(shape.m, shape.n) * shape.k if dtype == "fp8-e4m3" else 0
-    check = 8 * (_CHUNK_ROWS * max(shape.k, shape.n) + blocks * (shape.n + shape.k + 3 * shape.m))
-    return (work(dtype, shape).bytes_moved or 0) + normals + check
+
+def memory_bytes(dtype: str, stack: Stack, *, packed: bool = False) -> int:
+    """Operands and result, what the operands are made from, and the check's float64 chunks.
+
+    Args:
+        packed: the library keeps a second B in a layout of its own.
+    """
+    arithmetic, blocks = ARITHMETIC[dtype], _blocks(stack.n)
+    a, b = stack.m * stack.k, len(stack.rows) * stack.k * stack.n
+    operands = (a + (2 if packed else 1) * b) * math.ceil(arithmetic.operand_bytes)
+    making = max(a, b) * _MAKING_BYTES.get(dtype, 0)
+    result = stack.m * stack.n * arithmetic.result_bytes
+    check = 8 * (_CHUNK_ROWS * max(stack.k, stack.n) + blocks * (stack.n + stack.k + 3 * stack.m))
+    return operands + making + result + check
 
 
 class Product:
@@ -42,16 +57,27 @@ class Product:
     reference leans on a float64 GEMM, so a few elements spread over C are also held against ``math.fsum``.
     """
 
-    def __init__(self, dtype: str, shape: Shape, device: Device, seed: int) -> None:
+    def __init__(self, dtype: str, stack: Stack, device: Device, seed: int) -> None:
         import torch
 
-        arithmetic = ARITHMETIC[dtype]
-        operand = getattr(torch, arithmetic.operand)
+        arithmetic, count = ARITHMETIC[dtype], len(stack.rows)
         generator = torch.Generator(device.torch_device).manual_seed(seed)
-        self.a_MK = _random(shape.m, shape.k, operand, generator)
-        self.b_KN = _random(shape.n, shape.k, operand, generator).t()
-        self.out_MN = torch.empty(shape.m, shape.n, dtype=getattr(torch, arithmetic.result), device=device.torch_device)
+        self.stack = stack
+        self.a_MK = _random(dtype, stack.m, stack.k, arithmetic.operand, generator)
+        b_NK = _random(dtype, count * stack.n, stack.k, arithmetic.b_operand or arithmetic.operand, generator)
+        self.b_GKN = b_NK.view(count, stack.n, stack.k).transpose(1, 2)
+        self.b_KN = self.b_GKN[0]  # the only one of a plain product
+        self.out_MN = torch.empty(stack.m, stack.n, dtype=getattr(torch, arithmetic.result), device=device.torch_device)
         self._seed = seed
+
+    def keep(self, compute: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        """The launch of a library that takes memory for its result itself: the last result's is free for the next."""
+
+        def launch() -> None:
+            del self.out_MN
+            self.out_MN = compute()
+
+        return launch
 
     def poison(self) -> None:
         import torch
@@ -77,17 +103,20 @@ class Product:
         """One column of random signs for each block of columns of C, zero outside its block."""
         import torch
 
-        n = self.b_KN.shape[1]
+        n = self.stack.n
         generator = torch.Generator().manual_seed(self._seed)
         signs_N = 2.0 * torch.randint(2, (n,), generator=generator, dtype=torch.float64) - 1.0
         signs_NT = torch.zeros(n, _blocks(n), dtype=torch.float64)
         columns = torch.arange(n)
         signs_NT[columns, columns // _BLOCK_COLUMNS] = signs_N
-        return signs_NT.to(self.b_KN.device)
+        return signs_NT.to(self.a_MK.device)
 
     @functools.cached_property
     def _exact_sums(self) -> np.ndarray:
-        sums_MT = _times(self.a_MK, _times(self.b_KN, self._signs))
+        import torch
+
+        pairs = zip(self.a_MK.split(self.stack.rows), self.b_GKN, strict=True)
+        sums_MT = torch.cat([_times(a_RK, _times(b_KN, self._signs)) for a_RK, b_KN in pairs])
         exact: np.ndarray = sums_MT.cpu().numpy()
         return exact
 
@@ -95,28 +124,34 @@ class Product:
     def _exact(self) -> np.ndarray:
         import numpy as np
 
-        rows = _rows(self.a_MK, self._sampled_rows)
-        columns = _rows(self.b_KN.t(), self._sampled_columns)
-        return np.array([[math.fsum((row * column).tolist()) for column in columns] for row in rows])
+        ends = list(itertools.accumulate(self.stack.rows))
+        exact = []
+        for position, row in zip(self._sampled_rows, _rows(self.a_MK, self._sampled_rows), strict=True):
+            b_KN = self.b_GKN[bisect.bisect_right(ends, position)]
+            columns = _rows(b_KN.t(), self._sampled_columns)
+            exact.append([math.fsum((row * column).tolist()) for column in columns])
+        return np.array(exact)
 
     @functools.cached_property
     def _sampled_rows(self) -> list[int]:
-        return _spread(self.a_MK.shape[0], self._seed)
+        return _spread(self.stack.m, self._seed)
 
     @functools.cached_property
     def _sampled_columns(self) -> list[int]:
-        return _spread(self.b_KN.shape[1], self._seed + 1)
+        return _spread(self.stack.n, self._seed + 1)
 
 
-def _random(rows: int, columns: int, dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+def _random(dtype: str, rows: int, columns: int, operand: str, generator: torch.Generator) -> torch.Tensor:
     import torch
 
     options = {"generator": generator, "device": generator.device}
-    if dtype == torch.int8:
-        return torch.randint(-128, 128, (rows, columns), dtype=dtype, **options)
-    if dtype == torch.float8_e4m3fn:  # no generator fills it
-        return torch.randn(rows, columns, **options).to(dtype)
-    return torch.randn(rows, columns, dtype=dtype, **options)
+    if dtype == "int8":
+        return torch.randint(-128, 128, (rows, columns), dtype=torch.int8, **options)
+    if dtype == "nvfp4":
+        return _gemm_nvfp4.nearest(torch.randn(rows, columns, **options))
+    if dtype in _MAKING_BYTES:
+        return torch.randn(rows, columns, **options).to(getattr(torch, operand))
+    return torch.randn(rows, columns, dtype=getattr(torch, operand), **options)
 
 
 def _blocks(columns: int) -> int:

@@ -57,6 +57,11 @@ def test_variables_that_change_libraries_are_kept_and_no_others(monkeypatch: pyt
         "CUDA_VISIBLE_DEVICES": "0",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
         "NVIDIA_TF32_OVERRIDE": "0",
+        "DNNL_PRIMITIVE_CACHE_CAPACITY": "0",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "NPY_DISABLE_CPU_FEATURES": "AVX512F",
+        "NCCL_ALGO": "Ring",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
     others = {
         "NVIDIA_API_KEY": "nvapi-1",
@@ -116,3 +121,54 @@ def test_a_machine_that_shows_nothing_of_itself_is_unknown(monkeypatch: pytest.M
     assert environment._cpu_flags() == []
     assert environment._distribution() is None
     assert cpu_model() is None
+
+
+# ---------------------------------------------------------------- what decides speed
+
+
+def test_what_decides_the_speed_of_a_product_is_kept(captured: Environment) -> None:
+    details = captured.details
+    build = " ".join(details["torch_build"])
+    assert "PyTorch" not in build and "Build settings" not in build
+    assert any("CPU capability" in line for line in details["torch_build"])
+    assert set(details["matmul"]) == {
+        "allow_fp16_reduced_precision_reduction",
+        "allow_bf16_reduced_precision_reduction",
+        "allow_fp16_accumulation",
+        "onednn",
+    }
+    assert details["numpy_blas"] is None or len(details["numpy_blas"].split()) == 2
+    assert {"nvidia-cublas", "nvidia-cusparselt", "scipy"} <= set(details["packages"])
+    assert details["packages"]["scipy"] is not None
+
+
+def test_switches_of_the_process_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    try:
+        details = environment.capture(CPU).details
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert details["float32_matmul_precision"] == "medium"
+    assert details["matmul"]["onednn"] is False
+
+
+def test_a_torch_that_cannot_list_what_the_cpu_has_is_asked_one_by_one() -> None:
+    class Cpu:
+        _is_amx_tile_supported = staticmethod(lambda: True)
+        _is_avx2_supported = staticmethod(lambda: False)
+
+    class Torch:
+        cpu = Cpu
+
+    assert environment._capabilities(Torch) == {"amx_tile": "True", "avx2": "False"}
+
+
+def test_numpy_of_an_unknown_build_has_no_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    monkeypatch.setattr(np, "show_config", lambda mode: {})
+    assert environment._numpy_blas() is None

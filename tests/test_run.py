@@ -63,6 +63,16 @@ def test_every_row_says_what_preparing_took_and_the_most_memory_it_held(normal: 
         assert [metrics[name]["better"] for name in ("prepare_s", "peak_memory_bytes")] == [None, None]
 
 
+def test_a_roof_states_how_it_was_searched_for(normal: Finished) -> None:
+    for row in normal.rows:
+        if row["workload"] == "roof/compute/fp32":
+            metrics = {metric["name"]: metric["value"] for metric in row["metrics"]}
+            assert metrics["search_budget_s"] == 3.0
+            assert 0 < metrics["search_s"] < 30
+            assert metrics["search_tried"] >= 3  # were the libraries loaded in the search's time, hardly one
+    assert "roof/compute/fp32: best of " in normal.process.stdout
+
+
 def test_passes_differ_in_order_and_replicates_in_process(normal: Finished) -> None:
     orders = []
     for replicate in range(3):

@@ -93,6 +93,7 @@ def test_it_climbs_from_the_best_of_the_coarse_ones_to_the_top(device: FakeDevic
     assert set(kernel.cases) == {10, 20, 30, 19, 21, 22, 23, 24}
     assert found.tried == len(kernel.cases)
     assert found.spent_s == pytest.approx(device.now_ns() * 1e-9)
+    assert found.budget_s == 1000.0
 
 
 def test_only_the_best_three_meet_again(device: FakeDevice) -> None:
@@ -183,7 +184,9 @@ def test_what_does_not_fit_into_memory_is_not_prepared(device: FakeDevice, monke
 def test_a_candidate_that_fails_is_passed_over(device: FakeDevice, error: Exception) -> None:
     script = best_at(30)
     kernel = Scripted((10, 20, 28), lambda size: error if size == 20 else script(size))
-    assert winner(kernel, device).candidate == "small/n30"
+    found = winner(kernel, device)
+    assert found.candidate == "small/n30"
+    assert found.tried == len(kernel.cases), "what could not run was not tried"
 
 
 def test_where_none_runs_the_words_are_the_librarys(device: FakeDevice) -> None:

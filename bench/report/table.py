@@ -35,6 +35,8 @@ def show_results(out: Console, plan: Plan, summaries: Sequence[Summary], spreads
     out.print(_table(summaries, out.width))
     for spread in spreads:
         out.print(f"{spread.workload}: slowest {spread.slowest}, {spread.fraction:.1%} behind the fastest")
+    for line in _searches(summaries):
+        out.print(line)
     for line in _explanations(summaries):
         out.print(line, style="dim")
 
@@ -81,6 +83,24 @@ def _validity(one: Summary) -> Text:
     first = min(one.validity, key=lambda flag: not fitness.is_unfit(flag))
     word = fitness.RULES[first].word if first in fitness.RULES else first
     return Text(word + (f" +{len(one.validity) - 1}" if len(one.validity) > 1 else ""), style="yellow")
+
+
+def _searches(summaries: Sequence[Summary]) -> list[str]:
+    """What was tried in which time to find each workload that a search chose, and what won, on all devices together."""
+    groups: dict[str, list[Summary]] = {}
+    for one in summaries:
+        if one.candidate is not None and "search_tried" in one.metrics:
+            groups.setdefault(one.workload, []).append(one)
+    lines = []
+    for workload, group in groups.items():
+        tried = sorted(one.metrics["search_tried"] for one in group)
+        spent_s = max(one.metrics["search_s"] for one in group)
+        budget_s = max(one.metrics.get("search_budget_s", 0.0) for one in group)  # results of before lack it
+        count = f"{tried[0]:.0f}" if tried[0] == tried[-1] else f"{tried[0]:.0f} to {tried[-1]:.0f}"
+        budget = f" of {budget_s:.3g} s" if budget_s else ""
+        best = ", ".join(dict.fromkeys((one.candidate or "").partition("@")[2] for one in group))
+        lines.append(f"{workload}: best of {count} candidates, {spent_s:.1f} s{budget} searched: {best}")
+    return lines
 
 
 def _explanations(summaries: Sequence[Summary]) -> list[str]:

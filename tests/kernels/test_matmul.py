@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.device.base import Device
 from bench.device.cpu import CpuDevice
@@ -24,6 +25,7 @@ from bench.spec import SEED, parse_params, spec_of, workload_name
 from bench.types import Check, DeviceInfo, Policy
 from kernels import _gemm, _gemm_product
 from kernels._gemm import DTYPES, Shape
+from kernels._gemm_product import Product
 from kernels.matmul import KERNEL, MatmulParams
 from tests.conftest import prepare
 
@@ -85,10 +87,18 @@ def test_dtype_backend_and_cache_are_columns_and_the_shape_a_parameter() -> None
 
 
 def test_work_is_two_operations_a_product_and_each_matrix_moved_once() -> None:
-    work = _gemm.work("bf16", Shape(2, 3, 5))
+    work = _gemm.work("bf16", Shape(2, 3, 5).stack)
     assert (work.unit, work.flops, work.bytes_moved) == ("FLOP/s", 60, 2 * (2 * 3 + 3 * 5 + 2 * 5))
-    assert _gemm.work("int8", Shape(2, 3, 5)).unit == "OP/s"
-    assert _gemm.work("int8", Shape(2, 3, 5)).bytes_moved == 2 * 3 + 3 * 5 + 4 * 2 * 5
+    assert _gemm.work("int8", Shape(2, 3, 5).stack).unit == "OP/s"
+    assert _gemm.work("int8", Shape(2, 3, 5).stack).bytes_moved == 2 * 3 + 3 * 5 + 4 * 2 * 5
+    nvfp4 = _gemm.work("nvfp4", Shape(32, 64, 128).stack)  # half a byte an element, a byte for 16
+    assert nvfp4.bytes_moved == (32 * 64 + 64 * 128) // 2 + (32 * 64 + 64 * 128) // 16 + 2 * 32 * 128
+
+
+def test_operations_are_those_that_torch_counts() -> None:
+    with FlopCounterMode(display=False) as counter:
+        torch.mm(torch.empty(2, 3, device="meta"), torch.empty(3, 5, device="meta"))
+    assert _gemm.work("fp32", Shape(2, 3, 5).stack).flops == counter.get_total_flops()
 
 
 def test_a_large_product_is_probed_small_and_a_small_one_is_not() -> None:
@@ -102,10 +112,17 @@ def test_the_roof_is_the_dtype_s_whichever_library_computes() -> None:
     assert KERNEL.roofs(params("matmul/fp32/64@backend=numpy"), "cpu") == ("roof/compute/fp32",)
 
 
+def test_what_is_cold_has_to_be_read_from_memory_too() -> None:
+    cold = params("matmul/bf16/1x4096x14336@cache=cold")
+    assert KERNEL.roofs(cold, "cuda") == ("roof/compute/bf16", "roof/memory/read")
+
+
 def test_memory_covers_operands_result_and_check() -> None:
     operands_and_result = 8192 * 8192 * (2 + 2 + 2)
     needed = KERNEL.memory_bytes(params("matmul/bf16/8192"))
     assert operands_and_result < needed < 2 * operands_and_result
+    packed = KERNEL.memory_bytes(params("matmul/bf16/8192@backend=onednn"))
+    assert packed == needed + 2 * 8192 * 8192  # B a second time
 
 
 def test_importing_the_kernel_imports_neither_torch_nor_numpy() -> None:
@@ -131,6 +148,8 @@ def test_importing_the_kernel_imports_neither_torch_nor_numpy() -> None:
         "matmul/fp64/96@backend=numpy",
         "matmul/fp32/50x60x300@backend=numpy",
         "matmul/fp32/96@cache=cold",
+        "matmul/fp32/96@backend=onednn",
+        "matmul/int8/300x400x500@backend=onednn",
     ],
 )
 def test_a_product_passes_its_own_check(workload: str, cpu_device: CpuDevice) -> None:
@@ -139,10 +158,36 @@ def test_a_product_passes_its_own_check(workload: str, cpu_device: CpuDevice) ->
     assert check.output_sha256 is not None
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "fp8-e4m3"])
-def test_a_dtype_that_not_every_cpu_has_is_right_or_unsupported(dtype: str, cpu_device: CpuDevice) -> None:
+@pytest.mark.parametrize("text", ["fp16/64", "fp8-e4m3/64", "fp8-e5m2xe4m3/64", "nvfp4/64", "bf16/64@backend=onednn"])
+def test_a_dtype_that_not_every_cpu_has_is_right_or_unsupported(text: str, cpu_device: CpuDevice) -> None:
     with contextlib.suppress(Unsupported):
-        assert checked(f"matmul/{dtype}/64", cpu_device).ok
+        assert checked(f"matmul/{text}", cpu_device).ok
+
+
+def test_operands_of_mixed_formats_are_what_the_dtype_says(cpu_device: CpuDevice) -> None:
+    product = Product("fp8-e5m2xe4m3", Shape.square(64).stack, cpu_device, SEED)
+    assert (product.a_MK.dtype, product.b_KN.dtype) == (torch.float8_e5m2, torch.float8_e4m3fn)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "int8"])
+def test_one_wrong_tile_of_a_packed_product_fails(dtype: str, cpu_device: CpuDevice) -> None:
+    def zero_a_tile(product: Any) -> None:
+        product.out_MN[48:64, 16:32] = 0
+
+    assert not tampered(f"matmul/{dtype}/96@backend=onednn", cpu_device, zero_a_tile).ok
+
+
+def test_a_library_that_takes_memory_finds_the_last_result_s_free(cpu_device: CpuDevice) -> None:
+    product = Product("fp32", Shape.square(8).stack, cpu_device, SEED)
+    freed = []
+
+    def compute() -> torch.Tensor:
+        freed.append(not hasattr(product, "out_MN"))
+        return product.a_MK @ product.b_KN
+
+    product.keep(compute)()
+    assert freed == [True]
+    assert product.error() <= _gemm.tolerance("fp32", 8)
 
 
 def test_integers_are_exact(cpu_device: CpuDevice) -> None:
@@ -181,6 +226,8 @@ def test_a_library_without_the_dtype_is_unsupported(cpu_device: CpuDevice) -> No
         ("matmul/bf16/64@backend=numpy", "numpy has no BLAS product for bf16"),
         ("matmul/tf32/64@backend=numpy", "numpy has no BLAS product for tf32"),
         ("matmul/fp32/64@backend=cupy", "NVIDIA GPUs only"),
+        ("matmul/fp8-e4m3/64@backend=onednn", "."),
+        ("matmul/nvfp4/64@backend=onednn", "4-bit floats"),
     ]:
         with pytest.raises(Unsupported, match=words):
             prepare(KERNEL, workload, cpu_device)
@@ -192,6 +239,7 @@ def test_a_library_without_the_dtype_is_unsupported(cpu_device: CpuDevice) -> No
         (RuntimeError('"addmm" not implemented for this\nC++ frames'), Unsupported),
         (RuntimeError("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling cublasGemmEx"), Unsupported),
         (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"), RuntimeError),
+        (RuntimeError("CUDA error: CUSPARSE_STATUS_INTERNAL_ERROR when calling cusparseLtMatmul"), RuntimeError),
         (torch.OutOfMemoryError("CUDA out of memory"), torch.OutOfMemoryError),
     ],
 )
@@ -392,7 +440,14 @@ def test_a_cold_product_flushes_before_every_sample_and_a_hot_one_never(fake_dev
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_dtype_passes_on_a_gpu_that_has_it(dtype: str, cuda_device: Device) -> None:
-    since = {"tf32": (8, 0), "bf16": (8, 0), "int8": (7, 5), "fp8-e4m3": (8, 9)}
+    since = {
+        "tf32": (8, 0),
+        "bf16": (8, 0),
+        "int8": (7, 5),
+        "fp8-e4m3": (8, 9),
+        "fp8-e5m2xe4m3": (8, 9),
+        "nvfp4": (10, 0),
+    }
     try:
         for shape in ("512", "256x1024x768"):
             assert checked(f"matmul/{dtype}/{shape}", cuda_device).ok

@@ -119,6 +119,38 @@ def test_the_spread_names_the_slowest() -> None:
     assert "matmul/bf16/8192: slowest cuda:2, 20.0% behind the fastest" in text
 
 
+# ---------------------------------------------------------------- searches
+
+FOUND = dataclasses.replace(
+    OK,
+    workload="roof/compute/bf16",
+    metrics={"search_tried": 21.0, "search_s": 2.43, "search_budget_s": 3.0, "search_rate": 8e14},
+    candidate="roof/compute/bf16@shape=8192",
+)
+
+
+def test_a_search_states_its_budget_its_time_and_how_many_it_tried() -> None:
+    text = rendered([OK, FOUND])
+    assert "roof/compute/bf16: best of 21 candidates, 2.4 s of 3 s searched: shape=8192\n" in text
+    assert text.count("searched") == 1
+
+
+def test_searches_of_several_devices_are_one_line() -> None:
+    other = dataclasses.replace(
+        FOUND,
+        device="cuda:1",
+        candidate="roof/compute/bf16@shape=4096",
+        metrics={"search_tried": 19.0, "search_s": 2.9},
+    )
+    text = " ".join(rendered([FOUND, other, dataclasses.replace(FOUND, device="cuda:2")]).split())
+    assert "best of 19 to 21 candidates, 2.9 s of 3 s searched: shape=8192, shape=4096" in text
+
+
+def test_a_search_of_before_the_budget_was_kept_is_shown_without() -> None:
+    before = dataclasses.replace(FOUND, metrics={"search_tried": 21.0, "search_s": 2.43})
+    assert "best of 21 candidates, 2.4 s searched: shape=8192\n" in rendered([before])
+
+
 # ---------------------------------------------------------------- what is not ok
 
 
