@@ -62,8 +62,7 @@ def main(job_path: str, events_fd: str) -> None:
 
 
 def _search(job: Job, device: Device, link: WorkerLink) -> None:
-    _calibrate(device)  # loads the libraries, which takes as long as a search may
-    _pass_over_what_is_loaded()
+    settle(device)  # loading the libraries takes as long as a search may
     for index, item in enumerate(job.items):
         link.begin(index)
         if _budget_is_spent(job):  # the item's row will say so
@@ -81,10 +80,12 @@ def _search(job: Job, device: Device, link: WorkerLink) -> None:
         link.tell("done", item=index)
 
 
-def _pass_over_what_is_loaded() -> None:
-    """What the libraries hold stays: looking through it costs each measurement some 90 ms."""
+def settle(device: Device) -> int:
+    """Load the libraries, calibrate, and let the collector pass over what they hold; the calibration in ns."""
+    calibration_ns = _calibrate(device)
     gc.collect()
-    gc.freeze()
+    gc.freeze()  # what the libraries hold stays: looking through it costs each measurement some 90 ms
+    return calibration_ns
 
 
 def _try_each(job: Job, device: Device, link: WorkerLink) -> None:
@@ -122,8 +123,7 @@ def _try(workload: Workload, device: Device) -> None:
 
 def _measure_pass(job: Job, device: Device, link: WorkerLink) -> None:
     captured = environment.capture(job.device)
-    before_ns = _calibrate(device)
-    _pass_over_what_is_loaded()
+    before_ns = settle(device)
     for index, item in enumerate(job.items):
         link.begin(index)
         begun_ns = time.monotonic_ns()

@@ -75,7 +75,8 @@ class Matmul(Kernel[MatmulParams]):
         check=CHECKED,
         pitfalls="A hot product of few rows finds its weight in the cache, which no model does: take a cold one. "
         "onednn leaves the packing of B out of the time; torch packs it in every launch, and cannot be told not to. "
-        "onednn takes the memory of its result itself, and gives the sums of int8 as float32.",
+        "onednn takes the memory of its result itself, and has A of int8 as bytes above a zero point and its sums as "
+        "float32.",
     )
     params_type = MatmulParams
     catalogue = tuple(

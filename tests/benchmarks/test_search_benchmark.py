@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench import registry, search
+from bench import registry, search, worker
 from bench.device.cpu import CpuDevice
 from bench.measure import measure
 from bench.spec import SEED
@@ -45,7 +45,9 @@ def cpu() -> CpuDevice:
 
 
 def play_search(dtype: str, budget_s: float) -> dict[str, Any]:
-    found = search.search(registry.resolve(f"roof/compute/{dtype}"), cpu(), budget_s)
+    device = cpu()
+    worker.settle(device)
+    found = search.search(registry.resolve(f"roof/compute/{dtype}"), device, budget_s)
     return {"workload": found.candidate, "rate": found.rate, "tried": found.tried, "spent_s": found.spent_s}
 
 
