@@ -67,14 +67,14 @@ class Linear:
 
 @dataclass(frozen=True)
 class Norm:
-    weight_D: torch.Tensor
-    bias_D: torch.Tensor
+    weight: torch.Tensor  # [D]
+    bias: torch.Tensor  # [D]
     eps: float
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         import torch
 
-        return torch.nn.functional.layer_norm(x, self.weight_D.shape, self.weight_D, self.bias_D, self.eps)
+        return torch.nn.functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
 class Draw:

@@ -176,9 +176,13 @@ class Reference:
         return self._normed_sum_error(norm, after, before + update, _allowed(before, update, roundings))
 
     def _normed_sum_error(self, norm: Norm, after: torch.Tensor, sum_: torch.Tensor, allowed: torch.Tensor) -> float:
-        """As ``_error``, of a sum that was normalised: its deviation grew as its elements did, and the norm rounded."""
+        """As ``_error``, of a sum that was normalised.
+
+        Its deviations grow as its elements do; by the row's mean and spread each has a share in all. The norm rounds
+        once.
+        """
         exact = _normed(norm, sum_)
-        grown = allowed * norm.weight_D.double().abs() / _deviation(norm, sum_)
+        grown = _size(allowed) * norm.weight.double().abs() / _deviation(norm, sum_)
         error: float = ((after - exact).abs() / (exact.abs() + grown)).max().item()
         return error
 
@@ -230,7 +234,7 @@ def _gelu(x: torch.Tensor) -> torch.Tensor:
 
 def _normed(norm: Norm, x: torch.Tensor) -> torch.Tensor:
     centred = x - x.mean(dim=-1, keepdim=True)
-    return centred / _deviation(norm, x) * norm.weight_D.double() + norm.bias_D.double()
+    return centred / _deviation(norm, x) * norm.weight.double() + norm.bias.double()
 
 
 def _deviation(norm: Norm, x: torch.Tensor) -> torch.Tensor:

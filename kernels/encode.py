@@ -119,7 +119,7 @@ class EncodeKernel(Kernel[EncodeParams]):
         stands_for=(
             "The encoders behind search and classification of Vietnamese documents (PhoBERT-base), imaging in health, "
             "factories and traffic (ViT-B/16), and transcription (the encoder half of Whisper), as a service runs "
-            "them: whole batches, from token ids, pixels or mel spectrograms to the last hidden state of every position."
+            "them: whole batches, from token ids, pixels or mel spectrograms to every position's last hidden state."
         ),
         parameters={
             "model": (
@@ -142,13 +142,14 @@ class EncodeKernel(Kernel[EncodeParams]):
         ),
         check=(
             "Link by link against float64: the stem, every half-layer (of a large model one layer, drawn anew) from "
-            "the activations that it got, and the output. Tolerance: 4·u·sqrt(R) of the size of what a link added, u the "
-            "unit roundoff, R its roundings (Higham and Mary 2019, theorem 2.4). Two inputs of a batch and 64 "
+            "the activations that it got, and the output. Tolerance: 4·u·sqrt(R) of the size of what a link added, u "
+            "the unit roundoff, R its roundings (Higham and Mary 2019, theorem 2.4). Two inputs of a batch and 64 "
             "positions are sampled. A launch has to equal the traced run bit by bit."
         ),
         pitfalls=(
             "Every text is 256 tokens long: real ones are shorter, and a server that pads them does this work for "
-            "nothing. Tokenizer, JPEG decoding, the mel spectrogram and the decoder half of Whisper are left out. On a GPU a small batch in eager mode measures Python: see mode=graph."
+            "nothing. Tokenizer, JPEG decoding, the mel spectrogram and the decoder half of Whisper are left out. On "
+            "a GPU a small batch in eager mode measures Python: see mode=graph."
         ),
     )
     params_type = EncodeParams

@@ -26,7 +26,7 @@ MODELS = tuple(TINY.values())
 
 def deep(model: str) -> _encoder.Shape:
     """Deep and with many heads, so that one head of one layer is a small part of the whole."""
-    return dataclasses.replace(_encoder.SHAPES[model], layers=8, width=128, heads=8, mlp_width=352)
+    return dataclasses.replace(_encoder.SHAPES[model], layers=6, width=128, heads=8, mlp_width=352)
 
 
 def case_of(workload: str, device: Any) -> EncodeCase:
@@ -71,7 +71,7 @@ def wrong_head(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def mixed(*args: Any) -> torch.Tensor:
         y_BHTE: torch.Tensor = attend(*args)
-        if next(calls) % len(model.layers) == 5:
+        if next(calls) % len(model.layers) == 4:
             y_BHTE = y_BHTE.clone()
             y_BHTE[:, 3] = y_BHTE[:, 2]
         return y_BHTE
@@ -110,8 +110,8 @@ def wrong_layer(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forgotten_bias(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = model.layers[6]
-    model.layers[6] = dataclasses.replace(layer, down=altered(layer.down, lambda weight, bias: bias.zero_()))
+    layer = model.layers[5]
+    model.layers[5] = dataclasses.replace(layer, down=altered(layer.down, lambda weight, bias: bias.zero_()))
 
 
 def forgotten_gelu(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,13 +213,13 @@ OWN: dict[str, tuple[Mutation, ...]] = {
 MUTATIONS = [(model, mutate) for model in MODELS for mutate in (*COMMON, *OWN[model])]
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
 @pytest.mark.parametrize(("model", "mutate"), MUTATIONS, ids=lambda value: getattr(value, "__name__", value))
 def test_one_wrong_part_fails_the_check(
-    cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch, model: str, mutate: Mutation, dtype: str
+    cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch, model: str, mutate: Mutation
 ) -> None:
+    """In the coarsest dtype: a finer one's tolerance is finer, too."""
     monkeypatch.setitem(_encoder.SHAPES, model, deep(model))
-    case = case_of(f"encode/{model}/b1@dtype={dtype}", cpu_device)
+    case = case_of(f"encode/{model}/b1", cpu_device)
     right = case.check()
     assert right.ok, right
     mutate(case.model, monkeypatch)

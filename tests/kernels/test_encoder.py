@@ -54,7 +54,7 @@ def test_streamed_parameters_are_those_of_the_tensors_that_a_forward_reads(model
         parts += [layer.qkv, layer.out, layer.up, layer.down]
         norms += [layer.attention_norm, layer.mlp_norm]
     read += [tensor for part in parts for tensor in (part.dense(), part.bias_N)]
-    read += [tensor for norm in norms if norm for tensor in (norm.weight_D, norm.bias_D)]
+    read += [tensor for norm in norms if norm for tensor in (norm.weight, norm.bias)]
     unused = 0 if encoder.shape.stem.key_bias else encoder.shape.layers * encoder.shape.width
     assert sum(tensor.numel() for tensor in read) - unused == encoder.shape.parameters
     table = encoder.shape.stem.table_parameters(encoder.shape.width)
@@ -216,13 +216,13 @@ THEIRS = {"tiny-text": roberta, "tiny-image": vit, "tiny-speech": whisper}
 
 
 def as_named_by(model: str, encoder: Encoder) -> dict[str, torch.Tensor]:
-    """Our weights under the names that transformers has for them."""
+    """Our weights under the names that transformers 5.23 has for them."""
     named = {"tiny-text": roberta_weights, "tiny-image": vit_weights, "tiny-speech": whisper_weights}
     return named[model](encoder)
 
 
 def affine(name: str, part: Any) -> dict[str, torch.Tensor]:
-    weight, bias = (part.dense(), part.bias_N) if isinstance(part, Linear) else (part.weight_D, part.bias_D)
+    weight, bias = (part.dense(), part.bias_N) if isinstance(part, Linear) else (part.weight, part.bias)
     return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
@@ -264,12 +264,12 @@ def vit_weights(encoder: Encoder) -> dict[str, torch.Tensor]:
         **affine("layernorm", encoder.norm),
     }
     for index, layer in enumerate(encoder.layers):
-        prefix = f"encoder.layer.{index}"
-        named |= split([f"{prefix}.attention.attention.{name}" for name in ("query", "key", "value")], layer.qkv)
-        named |= affine(f"{prefix}.attention.output.dense", layer.out)
+        prefix = f"layers.{index}"
+        named |= split([f"{prefix}.attention.{name}_proj" for name in "qkv"], layer.qkv)
+        named |= affine(f"{prefix}.attention.o_proj", layer.out)
         named |= affine(f"{prefix}.layernorm_before", layer.attention_norm)
-        named |= affine(f"{prefix}.intermediate.dense", layer.up)
-        named |= affine(f"{prefix}.output.dense", layer.down)
+        named |= affine(f"{prefix}.mlp.fc1", layer.up)
+        named |= affine(f"{prefix}.mlp.fc2", layer.down)
         named |= affine(f"{prefix}.layernorm_after", layer.mlp_norm)
     return named
 
@@ -296,7 +296,7 @@ def whisper_weights(encoder: Encoder) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_hidden_states_agree_with_transformers(model: str) -> None:
-    pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("transformers", minversion="5.23", reason="transformers is not installed")
     encoder = build(model)
     theirs = THEIRS[model](encoder.shape).eval()
     theirs.load_state_dict(as_named_by(model, encoder), strict=True)
@@ -310,7 +310,7 @@ def test_hidden_states_agree_with_transformers(model: str) -> None:
 
 @pytest.mark.parametrize("model", ["phobert-base", "vit-b-16", "whisper-base", "whisper-large-v3"])
 def test_parameters_are_as_many_as_in_transformers(model: str) -> None:
-    pytest.importorskip("transformers", reason="transformers is not installed")
+    pytest.importorskip("transformers", minversion="5.23", reason="transformers is not installed")
     shape = SHAPES[model]
     with torch.device("meta"):
         theirs = THEIRS[TINY[type(shape.stem)]](shape)
