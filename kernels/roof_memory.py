@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bench.device.base import Device
 from bench.errors import Unsupported
-from bench.kernel import Case, Kernel
+from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, Measurement, Metric, Work
 from bench.units import show_bytes
@@ -180,6 +180,31 @@ class RoofMemory(Kernel[RoofMemoryParams]):
     name = "roof/memory"
     version = 1
     summary = "bytes per second to and from memory, as STREAM counts them"
+    about = About(
+        stands_for=(
+            "The rate at which memory can be read and written in long streams: the limit of whatever touches more data "
+            "than it computes, such as generating text for a single user."
+        ),
+        parameters={
+            "pattern": "read adds up one array, copy is a = b, triad is a = b + 3 c",
+            "where": "device is the memory of the device that is measured, host that of the CPUs",
+        },
+        work=(
+            "The bytes that the program reads and writes, as STREAM counts them (McCalpin, IEEE TCCA Newsletter, "
+            "December 1995): 1, 2 and 3 arrays, without the lines that a cache fetches in order to overwrite them. "
+            "Arrays are four times the last-level cache at least, so the size depends on the device."
+        ),
+        check=(
+            "`read` adds random int64 and `copy` moves float32: every sum and every element must be equal. Every "
+            "element of `triad` is held against float64, with a tolerance of 3 u of the largest |b| + |3 c|, u = 2⁻²⁴ "
+            "(Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 3.1)."
+        ),
+        pitfalls=(
+            "Where a CPU fetches a line in order to overwrite it, the memory moves more than is counted: copy and "
+            "triad are rates of the program, not of the memory's pins. On a virtual machine the size of the cache may "
+            "be another's, and the arrays very large."
+        ),
+    )
     params_type = RoofMemoryParams
     catalogue: Sequence[str] = (
         "roof/memory/read",
