@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # tests/benchmarks/test_weights_benchmark.py. CUDA, int4: torchao's prototype/hqq/README.md has the integer product
 # ahead at 128 rows and behind at 256 (RTX A6000); its int8 product has no tiles of activations at all and reads the
 # weight once for each row (aten/src/ATen/native/cuda/int8mm.cu).
-_MANY_ROWS = {("int8", "cpu"): 16, ("int4", "cpu"): 16, ("int8", "cuda"): 16, ("int4", "cuda"): 256}
+_MANY_ROWS = {("int8", "cpu"): 16, ("int4", "cpu"): 96, ("int8", "cuda"): 16, ("int4", "cuda"): 256}
 
 _GROUPS = (128, 64, 32)  # the sizes that torch's int4 product takes on every device; the largest that divides K
 _CHUNK_ROWS = 4096  # of a weight that are quantised at a time, in fp32
@@ -160,7 +160,7 @@ class Fp8Linear(Linear):
 
         self._torch = torch
         self._out = weight_NK.dtype
-        self.scale = (weight_NK.abs().amax() / torch.finfo(torch.float8_e4m3fn).max).float()
+        self.scale = weight_NK.abs().amax().float() / torch.finfo(torch.float8_e4m3fn).max
         self._one = torch.ones_like(self.scale)
         chunks = weight_NK.split(_CHUNK_ROWS)
         self.weight_NK = torch.cat([(chunk.float() / self.scale).to(torch.float8_e4m3fn) for chunk in chunks])
@@ -168,9 +168,7 @@ class Fp8Linear(Linear):
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         torch = self._torch
         x_MK = x.reshape(-1, x.shape[-1]).to(torch.float8_e4m3fn)
-        y_MN = torch._scaled_mm(
-            x_MK, self.weight_NK.t(), scale_a=self._one, scale_b=self.scale, out_dtype=self._out
-        )
+        y_MN = torch._scaled_mm(x_MK, self.weight_NK.t(), scale_a=self._one, scale_b=self.scale, out_dtype=self._out)
         return y_MN.view(*x.shape[:-1], -1)
 
     def dense(self) -> torch.Tensor:

@@ -62,9 +62,7 @@ class DecodeCase(Case):
         work = forward_work(shape, params.batch, params.positions, 1, ITEM_BYTES[params.dtype])
         self._device = device
         self._positions = params.positions
-        self.model = Decoder(
-            shape, params.dtype, device.torch_device, seed, positions=slots, weights=params.weights
-        )
+        self.model = Decoder(shape, params.dtype, device.torch_device, seed, positions=slots, weights=params.weights)
         self.work: Work = self.model.linears.fewer_bytes(work, params.steps)
         self._reference = Reference(self.model)
         self._cache = self.model.new_cache(params.batch, slots)
@@ -150,12 +148,9 @@ class DecodeKernel(Kernel[DecodeParams]):
             "dtype": "weights, cache and activations; sums are kept in fp32",
             "mode": "eager: Python enqueues the operations; graph: each step is a CUDA graph; compiled: torch compiles "
             "the half-layers, and on a GPU each step is then a CUDA graph as well",
-            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
-            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
-            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
-            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
-            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
-            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
+            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale "
+            "for each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for "
+            "each matrix, and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
         },
         work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the "
         "experts only a token's own, and 4·H·E for each query and position it sees (Dao 2023, arXiv 2307.08691, "
@@ -168,16 +163,16 @@ class DecodeKernel(Kernel[DecodeParams]):
         "4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem 2.4). Large "
         "models by one layer, drawn anew, and sampled positions and logits. A launch from CUDA graphs has to leave "
         "the same keys, values and tokens as the burst that was traced. The reference multiplies by the "
-        "weights as they are stored. With fp8 it rounds activations as the model does; those that fall to the other side "
-        "of such a rounding count among R, and the factor is 8.",
+        "weights as they are stored. With fp8 it rounds activations as the model does; those that fall to the other "
+        "side of such a rounding count among R, and the factor is 8.",
         pitfalls="Random weights route tokens about evenly to experts; trained ones may not, and then read fewer. "
         "A graph has its position in it: a server's, made for any position, can at best be as fast. Graphs and "
         "compilation take memory and time of their own before the first token: see prepare_s and peak_memory_bytes. "
         "Rates are tokens of all users together; user_rate is one user's. Experts on a GPU need torch's grouped "
         "product, native in bf16 from Hopper on; elsewhere it waits for the host, and no graph can be captured. "
-        "Weights of int8 and int4 go through torch's own products. On a CPU those are vectorised for bf16 alone; that of "
-        "int8 on a GPU came with torch 2.9, reads the weight once for each sequence and leaves the tensor cores idle. "
-        "For many sequences weights are first widened to the dtype, which takes time that no count contains.",
+        "Weights of int8 and int4 go through torch's own products. On a CPU those are vectorised for bf16 alone; that "
+        "of int8 on a GPU came with torch 2.9, reads the weight once for each sequence and leaves the tensor cores "
+        "idle. For many sequences weights are first widened to the dtype, which takes time that no count contains.",
     )
     params_type = DecodeParams
     catalogue = (

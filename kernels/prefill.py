@@ -105,12 +105,9 @@ class PrefillKernel(Kernel[PrefillParams]):
             "dtype": "weights, cache and activations; sums are kept in fp32",
             "mode": "eager: Python enqueues the operations; graph: the pass is a CUDA graph; compiled: torch compiles "
             "the half-layers, and on a GPU the pass is then a CUDA graph as well",
-            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
-            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
-            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
-            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale for "
-            "each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for each matrix, "
-            "and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
+            "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale "
+            "for each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for "
+            "each matrix, and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
         },
         work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the "
         "experts only a token's own, the head at the last position only, and 4·H·E for each query and position it "
@@ -122,13 +119,13 @@ class PrefillKernel(Kernel[PrefillParams]):
         "Tolerance: 4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem "
         "2.4). Large models by one layer, drawn anew, and sampled positions and logits. A launch from a CUDA graph "
         "has to leave the same keys and values as the pass that was traced. The reference multiplies by the "
-        "weights as they are stored. With fp8 it rounds activations as the model does; those that fall to the other side "
-        "of such a rounding count among R, and the factor is 8.",
+        "weights as they are stored. With fp8 it rounds activations as the model does; those that fall to the other "
+        "side of such a rounding count among R, and the factor is 8.",
         pitfalls="prefill_s is TTFT without queue, tokenizer and sampling. ALiBi's biases are handed to torch's "
         "attention as a matrix for each head, which it reads and no count contains; a kernel that makes them on the "
-        "way would be faster. Random weights route tokens about evenly to experts; trained ones may not. Weights of "
-        "int8 and int4 are widened to the dtype before they are multiplied with many tokens: here they save memory and "
-        "cost time.",
+        "way would be faster. Random weights route tokens about evenly to experts; trained ones may not. "
+        "Weights of int8 and int4 are widened to the dtype before they are multiplied with many tokens: here they save "
+        "memory and cost time.",
     )
     params_type = PrefillParams
     catalogue = (

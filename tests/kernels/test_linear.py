@@ -14,14 +14,18 @@ from hypothesis import strategies as st
 from bench.device.cpu import CpuDevice
 from bench.errors import Unsupported
 from bench.spec import parse_params, spec_of
-from kernels import _linear, _decoder_shape, decode, prefill
+from kernels import _decoder_shape, _linear, decode, prefill
 from kernels._linear import Fp8Linear, Int4Linear, Int8Linear, Linear, Linears, WideBuffer, group_size, stored_bytes
+from kernels._mlp import Mlp
 from kernels.decode import DecodeCase, DecodeParams
 from kernels.prefill import PrefillParams
 from tests.conftest import prepare
 
 FORMATS = ("int8", "int4", "fp8")
-DEEP = dataclasses.replace(_decoder_shape.SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
+# Rows of several groups, and layers enough that one is a small part.
+DEEP = dataclasses.replace(
+    _decoder_shape.SHAPES["tiny"], layers=6, width=160, heads=10, kv_heads=5, head_width=16, mlp_width=352
+)
 
 
 def weight_of(rows: int = 96, columns: int = 160, device: str = "cpu") -> torch.Tensor:
@@ -107,9 +111,7 @@ def test_a_product_is_that_with_the_stored_weight(weights: str, rows: int) -> No
 
 
 @pytest.mark.parametrize("weights", ["int8", "int4"])
-def test_few_rows_go_through_the_integer_product_and_many_do_not(
-    weights: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_rows_go_through_the_integer_product_and_many_do_not(weights: str, monkeypatch: pytest.MonkeyPatch) -> None:
     linear = Linears(weights)(weight_of())
     few, many = activations(_linear._MANY_ROWS[weights, "cpu"] - 1), activations(_linear._MANY_ROWS[weights, "cpu"])
     if isinstance(linear, Int8Linear):
@@ -160,7 +162,10 @@ def test_decode_counts_the_bytes_of_the_stored_weights(cpu_device: CpuDevice, we
     case = case_of(f"decode/tiny/b2/ctx8@steps=3,weights={weights}", cpu_device)
     shape = case.model.shape
     per_step = 2 * shape.width * (2 * shape.layers + 1)  # norms
-    linears = [case.model.head, *(getattr(layer, name) for layer in case.model.layers for name in NAMES)]
+    linears: list[Any] = [case.model.head]
+    for layer in case.model.layers:
+        assert isinstance(layer.mlp, Mlp)
+        linears += [layer.qkv, layer.out, layer.mlp.up, layer.mlp.down]
     for linear in linears:
         if isinstance(linear, Int4Linear):
             per_step += linear.packed.nbytes + linear.scale_NG.nbytes
@@ -174,20 +179,15 @@ def test_decode_counts_the_bytes_of_the_stored_weights(cpu_device: CpuDevice, we
     assert case.work.flops == case_of("decode/tiny/b2/ctx8@steps=3", cpu_device).work.flops
 
 
-NAMES = ("qkv", "out", "gate_up", "down")
-
-
 def test_a_prefill_reads_the_stored_weights_once(cpu_device: CpuDevice) -> None:
-    dense, int8 = (prepare(prefill.KERNEL, f"prefill/tiny/b1/p8@weights={name}", cpu_device).work for name in WORKED)
+    dense, int8 = (
+        prepare(prefill.KERNEL, f"prefill/tiny/b1/p8@weights={name}", cpu_device).work for name in ("dense", "int8")
+    )
     saved = sum(
-        rows * columns - 2 * rows
-        for rows, columns in [*2 * [(128, 64), (64, 64), (320, 64), (64, 160)], (512, 64)]
+        rows * columns - 2 * rows for rows, columns in [*2 * [(128, 64), (64, 64), (320, 64), (64, 160)], (512, 64)]
     )
     assert dense.bytes_moved is not None
     assert int8 == dataclasses.replace(dense, bytes_moved=dense.bytes_moved - saved)
-
-
-WORKED = ("dense", "int8")
 
 
 def test_the_option_leaves_the_specs_before_it_alone() -> None:
@@ -234,10 +234,10 @@ def wrong_group_scale(linear: Linear) -> None:
     linear.scales_and_zeros_GN2[1, 7, 0] *= 2
 
 
-def exchanged_group_scales(linear: Linear) -> None:
-    """Two neighbouring rows have each other's."""
+def shifted_group_scales(linear: Linear) -> None:
+    """Each row has its neighbour's."""
     assert isinstance(linear, Int4Linear)
-    linear.scales_and_zeros_GN2[:, 6:8] = linear.scales_and_zeros_GN2[:, 6:8].flip(1).clone()
+    linear.scales_and_zeros_GN2 = linear.scales_and_zeros_GN2.roll(1, dims=1)
 
 
 def wrong_row_scale(linear: Linear) -> None:
@@ -273,7 +273,7 @@ def wrong_row(linear: Linear) -> None:
 MUTATIONS: list[tuple[str, Callable[[Linear], None]]] = [
     ("int4", flipped_nibble),
     ("int4", wrong_group_scale),
-    ("int4", exchanged_group_scales),
+    ("int4", shifted_group_scales),
     ("int8", wrong_row_scale),
     ("int8", wrong_integer),
     ("fp8", wrong_tensor_scale),
@@ -281,19 +281,32 @@ MUTATIONS: list[tuple[str, Callable[[Linear], None]]] = [
 ]
 
 
-@pytest.mark.parametrize("place", ["out", "down", "head"])
+def attention_output(case: DecodeCase) -> Any:
+    return case.model.layers[3].out
+
+
+def mlp_output(case: DecodeCase) -> Any:
+    mlp = case.model.layers[3].mlp
+    assert isinstance(mlp, Mlp)
+    return mlp.down
+
+
+PLACES = [attention_output, mlp_output]
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("weights", "mutate"), MUTATIONS)
 def test_one_wrong_part_of_a_weight_fails_the_check(
     cpu_device: CpuDevice,
     monkeypatch: pytest.MonkeyPatch,
     weights: str,
     mutate: Callable[[Linear], None],
-    place: str,
+    place: Callable[[DecodeCase], Any],
 ) -> None:
     monkeypatch.setitem(_decoder_shape.SHAPES, "tiny", DEEP)
     case = case_of(f"decode/tiny/b1/ctx24@steps=8,weights={weights}", cpu_device)
     assert case.check().ok
-    mutate(case.model.head if place == "head" else getattr(case.model.layers[3], place))
+    mutate(place(case))
     assert not case.check().ok
 
 
