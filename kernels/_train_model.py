@@ -1,6 +1,6 @@
 """A decoder of the Llama family that can be trained: its parameters, its loss on a batch, and the work of a step.
 
-The architecture and its shapes are those of ``_llama``; there is no cache, and every position has its logits. In bf16
+The architecture and its shapes are those of ``_decoder_shape``; there is no cache, and every position has its logits. In bf16
 it is trained in mixed precision (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1): the parameters are kept in
 fp32, each forward rounds them to bf16, products and the residual stream are bf16, sums within products, norms,
 rotations, softmax and loss are fp32, and each gradient comes back to its parameter in fp32. In fp32 all of it is fp32.
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.types import Work
-from kernels._llama import Shape, rope_turns
+from kernels._decoder import rope_turns
+from kernels._decoder_shape import Shape
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,6 @@
 """A training step again in float64, forward and backward, and the comparison of the two.
 
-A step is checked link by link, as ``_llama_reference`` checks a forward: the traced step keeps the residual stream x
+A step is checked link by link, as ``_decoder_reference`` checks a forward: the traced step keeps the residual stream x
 between the layers and its gradient. A layer is then recomputed in float64 from the x that it got, and differentiated
 there by torch's autograd from the gradient that it got: its output, the gradients of its six parameters and the
 gradient that it hands on must agree. So must those of the final norm and the head, from the derivative of the
@@ -22,7 +22,7 @@ import math
 import random
 from typing import TYPE_CHECKING
 
-from kernels._llama import Shape, rope_frequencies
+from kernels._decoder_shape import Shape, rope_frequencies
 from kernels._train_model import Layer, Model, Trace
 
 if TYPE_CHECKING:

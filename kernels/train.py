@@ -21,7 +21,7 @@ from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
 from kernels import _train_reference
-from kernels._llama import SHAPES, require_positions
+from kernels._decoder_shape import SHAPES, require_positions
 from kernels._train_adamw import AdamW
 from kernels._train_model import DTYPES, MODELS, Model, Trace, state_bytes, step_bytes, step_work
 

@@ -21,7 +21,7 @@ from bench.measure import measure
 from bench.spec import parse_params, spec_of, workload_name
 from bench.types import Mark, Measurement, Policy
 from kernels import _train_adamw
-from kernels._llama import SHAPES, Shape
+from kernels._decoder_shape import SHAPES, Shape
 from kernels._train_model import Layer, Model, activation_bytes, state_bytes, step_work
 from kernels.train import KERNEL, TrainCase, TrainParams
 from tests.conftest import prepare
