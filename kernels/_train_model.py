@@ -1,9 +1,9 @@
 """A decoder of the Llama family that can be trained: its parameters, its loss on a batch, and the work of a step.
 
-The architecture and its shapes are those of ``_decoder_shape``; there is no cache, and every position has its logits. In bf16
-it is trained in mixed precision (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1): the parameters are kept in
-fp32, each forward rounds them to bf16, products and the residual stream are bf16, sums within products, norms,
-rotations, softmax and loss are fp32, and each gradient comes back to its parameter in fp32. In fp32 all of it is fp32.
+The shapes are those of ``_decoder_shape``; there is no cache, and every position has its logits. In bf16 it is trained
+in mixed precision (Micikevicius et al. 2018, arXiv 1710.03740, section 3.1): the parameters are kept in fp32, each
+forward rounds them to bf16, products and the residual stream are bf16, sums within products, norms, rotations, softmax
+and loss are fp32, and each gradient comes back to its parameter in fp32. In fp32 all of it is fp32.
 
 Letters of the shapes: B sequences, S = T + 1 tokens of each, of which T are predicted from those before, D width,
 H query heads, G key-value heads, E width of a head, F width of the MLP, V vocabulary.
@@ -129,7 +129,7 @@ class Model:
         self.norm_D = self._norm_weight()
         self.embedding_VD = self._matrix(shape.vocabulary, shape.width)
         self.head_VD = self.embedding_VD if shape.tied else self._matrix(shape.vocabulary, shape.width)
-        self.turns_TE = rope_turns(shape, tokens, device)
+        self.turns_TP = torch.view_as_complex(rope_turns(shape, tokens, device))
         for parameter in self.parameters.values():
             parameter.requires_grad_()
 
@@ -183,7 +183,7 @@ class Model:
         """Each pair of neighbours turned by its position's angle, in fp32."""
         torch = self._torch
         pairs = torch.view_as_complex(x_BTXE.float().unflatten(-1, (-1, 2)))
-        return torch.view_as_real(pairs * self.turns_TE[:, None]).flatten(-2).to(self.dtype)
+        return torch.view_as_real(pairs * self.turns_TP[:, None]).flatten(-2).to(self.dtype)
 
     def _mlp(self, layer: Layer, x_BTD: torch.Tensor) -> torch.Tensor:
         gate_BTF, up_BTF = self._linear(self._norm(x_BTD, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)

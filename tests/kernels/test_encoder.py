@@ -166,7 +166,7 @@ def test_importing_the_kernel_imports_no_torch() -> None:
 
 
 def roberta(shape: Shape) -> Any:
-    from transformers import RobertaConfig, RobertaModel  # type: ignore[import-not-found]
+    from transformers import RobertaConfig, RobertaModel
 
     config = RobertaConfig(
         **sizes(shape),
@@ -188,7 +188,7 @@ def vit(shape: Shape) -> Any:
 
 def whisper(shape: Shape) -> Any:
     from transformers import WhisperConfig
-    from transformers.models.whisper.modeling_whisper import WhisperEncoder  # type: ignore[import-not-found]
+    from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
     config = WhisperConfig(
         num_mel_bins=shape.stem.mel_bins,  # type: ignore[union-attr]

@@ -132,7 +132,7 @@ def no_mask(case: TrainCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_positions(case: TrainCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every rotation goes backwards."""
-    monkeypatch.setattr(case.model, "turns_TE", case.model.turns_TE.conj())
+    monkeypatch.setattr(case.model, "turns_TP", case.model.turns_TP.conj())
 
 
 def wrong_tile(case: TrainCase, monkeypatch: pytest.MonkeyPatch) -> None:
