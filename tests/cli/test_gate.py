@@ -271,8 +271,9 @@ def test_a_real_slowdown_is_found_in_real_processes(tmp_path: Path) -> None:
     found = vnbench(checkout, "gate", "--baseline", "main", "--json")
     data = json.loads(found.stdout)
     (one,) = data["judgements"]
-    if one["verdict"] == "INCOMPARABLE":  # the machine's state has changed meanwhile, which is the right answer
-        assert "the calibration workload took" in one["reason"] and found.returncode in (4, 6)
+    if one["verdict"] in ("INCOMPARABLE", "INCONCLUSIVE"):
+        # The machine's state has changed meanwhile, before the first measurement or the second: the right answer.
+        assert "the calibration workload took" in one["reason"] and found.returncode in (4, 6), one
         return
     assert one["verdict"] == "REGRESSED", found.stderr
     assert 1.8 < one["ratio"] < 2.2 and one["n"] == 5
