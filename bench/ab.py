@@ -27,6 +27,8 @@ from bench.store import RunFolder
 from bench.telemetry import host
 from bench.types import Arm, DeviceInfo, Item, Job, Plan, SampleFlag
 
+_LEAST_TIMEOUT_S = 30.0  # an arm has to import torch, at least
+
 
 class Incomparable(VnbenchError):
     """The arms differ in more than the user said."""
@@ -45,7 +47,8 @@ def execute(
     """Take sessions of every workload until each has its answer, and give the path of the result.
 
     Args:
-        budget_s: for each workload; no session is begun that would end later.
+        budget_s: for each workload; no session is begun that would end later, but for the first. That ends when an arm
+            has given no answer for as long, though not before half a minute.
         vary: the software keys in which the arms may differ.
 
     Raises:
@@ -53,6 +56,8 @@ def execute(
         Interrupted: SIGINT or SIGTERM came; the sessions so far are in the result.
         OutputNotWritable: finished sessions stay in their folder, and the next run recovers them.
     """
+    if budget_s is not None:
+        plan = dataclasses.replace(plan, timeout_s=min(plan.timeout_s, max(budget_s, _LEAST_TIMEOUT_S)))
     folder = store.begin(out, plan)
     try:
         try:

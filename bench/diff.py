@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bench import environment
 from bench.schema import Row
@@ -51,7 +50,7 @@ def _details(rows: Iterable[Row]) -> dict[str, Values]:
     """The values of each detail, named by its path: ``host.smt``. What only one side recorded is left out."""
     found: dict[str, Values] = {}
     for device, text in {(f"{row['device']}:{row['device_index']}", row["environment"]) for row in rows}:
-        for path, value in _flat(json.loads(text or "{}")):
+        for path, value in environment.details(text):
             found.setdefault(path, {}).setdefault(device, set()).add(json.dumps(value))
     return found
 
@@ -73,11 +72,3 @@ def _shown(values: Values) -> str:
     if len(distinct) == 1 or len(values) == 1:
         return " | ".join(distinct)
     return ", ".join(f"{device} {' | '.join(sorted(its))}" for device, its in sorted(values.items()))
-
-
-def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _flat(each, f"{path}.{name}" if path else name)
-    else:
-        yield path, value

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,26 @@ def same_memory(sizes: Sequence[float | None]) -> bool:
     """Whether sizes of main memory can be one machine's at several boots."""
     known = [size for size in sizes if size]
     return len(known) in (0, len(sizes)) and (not known or max(known) <= min(known) * (1 + _MEMORY_TOLERANCE))
+
+
+def details(text: str | None) -> Iterator[tuple[str, Any]]:
+    """What the column ``environment`` holds, each value with its path, as ``host.smt``.
+
+    A text that somebody has made unreadable is one value, so that it differs from any other.
+    """
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = {"unreadable": text}
+    return _flat(found, "")
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _flat(each, f"{path}.{name}" if path else name)
+    else:
+        yield path, value
 
 
 def capture(device: DeviceInfo) -> Environment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from bench.errors import OutputNotWritable
 # What reading a damaged file raises: for its frame, its compressed pages, its texts, its plan.
 DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)
 
+_ANOTHER_PLACE = "Free space or choose another place"
+
 
 def write_table(table: pa.Table, target: Path, temporary: Path) -> None:
     """Write a Parquet file beside, synchronise it, and rename it into place."""
@@ -27,6 +30,26 @@ def write_atomically(target: Path, content: bytes) -> None:
     """Write a small file, whole or not at all."""
     with _written_beside(target, target.with_name(target.name + ".tmp")) as file:
         file.write(content)
+
+
+def write_report(target: Path, content: bytes) -> None:
+    """Write a file that somebody asked for beside what is printed, whole or not at all.
+
+    Raises:
+        OutputNotWritable: it cannot be written.
+    """
+    with writing(target, _ANOTHER_PLACE):
+        write_atomically(target, content)
+
+
+def expect_writable(target: Path) -> None:
+    """Try the folder of such a file, so that a wrong place is told before anything is measured.
+
+    Raises:
+        OutputNotWritable: no file can be made there.
+    """
+    with writing(target, _ANOTHER_PLACE), tempfile.TemporaryFile(dir=target.parent):
+        pass
 
 
 @contextlib.contextmanager
@@ -43,7 +66,7 @@ def _written_beside(target: Path, temporary: Path) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
+def writing(target: Path, remedy: str = "Free space or choose another folder with --out") -> Iterator[None]:
     """Turns the system's errors into one that says what could not be written.
 
     Raises:
@@ -52,9 +75,7 @@ def writing(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputNotWritable(
-            f"cannot write {target}: {error.strerror or error}", "Free space or choose another folder with --out"
-        ) from error
+        raise OutputNotWritable(f"cannot write {target}: {error.strerror or error}", remedy) from error
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -163,7 +163,7 @@ def _datasheet(devices: Sequence[DeviceInfo]) -> list[RoofValue]:
 
 def _measured(devices: Sequence[DeviceInfo], out: Path) -> list[RoofValue]:
     """The roofs of the latest result that has some for these devices."""
-    for path in sorted((out / "runs").rglob("*.parquet"), key=lambda path: path.name, reverse=True):
+    for path in sorted(store.result_files(out / "runs"), key=lambda path: path.name, reverse=True):
         try:
             plan, rows = store.read(path)
         except UnreadableResult:

@@ -190,11 +190,11 @@ def find(out: Path, text: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = sorted(
-            file for file in path.rglob("*.parquet") if not _NO_RESULTS & set(file.relative_to(path).parts[:-1])
-        )
+        found = result_files(path)
+        if not found:
+            raise UnreadableResult(f"no result in the folder {path}", "Name another one, or measure: vnbench run")
     else:
-        matching = sorted(file for file in (out / "runs").rglob("*.parquet") if _holds(file, text))
+        matching = [file for file in result_files(out / "runs") if _holds(file, text)]
         # A run that is there by itself as well is shown from there.
         found = [file for file in matching if not file.name.startswith(packed.PREFIX)] or matching
     if not found:
@@ -202,6 +202,20 @@ def find(out: Path, text: str) -> list[Path]:
             f"no result at {text!r}, and no run of that id in {out}", "Name a Parquet file, a folder, or a run id"
         )
     return found
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The Parquet files of runs below a folder, sorted; in folders that it links to as well, each of them once."""
+    found: list[Path] = []
+    entered: set[str] = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(name)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(set(folders) - _NO_RESULTS)
+        found += [Path(name, file) for file in files if file.endswith(".parquet")]
+    return sorted(found)
 
 
 def find_one(out: Path, text: str) -> Path:

@@ -6,6 +6,7 @@ inside a replicate are never treated as independent.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,14 +52,14 @@ class Spread:
     fraction: float  # (fastest - slowest) / fastest
 
 
-# The outcome of a workload is the worst of its replicates'.
+# The outcome of a workload is the worst of its replicates'; one that this version does not know is worse than all.
 _WORST_FIRST = ("wrong", "crashed", "oom", "timeout", "failed", "interrupted", "unsupported", "ok")
 
 
 def summarize(rows: Iterable[Row]) -> list[Summary]:
     """One summary per workload and device, in the order of first appearance by name; roofs come last."""
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
+    for row in map(_judged, rows):
         device = row["device"] if row["device"] == "cpu" else f"{row['device']}:{row['device_index']}"
         groups.setdefault((row["workload"], device), []).append(row)
     found = [_summary(workload, device, group) for (workload, device), group in groups.items()]
@@ -83,7 +84,7 @@ def spreads(summaries: Sequence[Summary]) -> list[Spread]:
 def exit_code(rows: Iterable[Row], *, strict: bool = False) -> int:
     """What the rows' outcomes mean for the caller of vnbench."""
     codes = []
-    for row in rows:
+    for row in map(_judged, rows):
         if row["status"] in FAILURES:
             codes.append(errors.FAILED)
         if strict and any(map(fitness.is_unfit, row["validity"] or ())):
@@ -91,8 +92,20 @@ def exit_code(rows: Iterable[Row], *, strict: bool = False) -> int:
     return errors.worst(codes)
 
 
+def _judged(row: Row) -> Row:
+    """The row itself; as a failed one where it claims to be ok without a value that a rate or a time can have."""
+    value = row["value"]
+    if row["status"] != "ok" or (value is not None and math.isfinite(value) and value > 0):
+        return row
+    return row | {"status": "failed", "reason": f"its value is no positive number: {value}", "value": None}
+
+
+def _severity(row: Row) -> int:
+    return _WORST_FIRST.index(row["status"]) if row["status"] in _WORST_FIRST else -1
+
+
 def _summary(workload: str, device: str, rows: Sequence[Row]) -> Summary:
-    worst = min(rows, key=lambda row: _WORST_FIRST.index(row["status"]))
+    worst = min(rows, key=_severity)
     good = [row for row in rows if row["status"] == "ok"]
     values = [row["value"] for row in good]
     fractions = [row["fraction_of_roof"] for row in good if row["fraction_of_roof"]]

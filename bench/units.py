@@ -81,7 +81,9 @@ def parse_duration(text: str) -> float:
         UsageError: the text is none of these, or not above zero.
     """
     match = _DURATION.fullmatch(text.strip())
-    seconds = float(match["number"]) * _SECONDS[match["unit"] or "s"] if match else 0.0
-    if seconds <= 0:
+    if match is None:
         raise UsageError(f"{text!r} is not a duration", "Write seconds or a unit: 90, 90s, 2m, 1.5h")
+    seconds = float(match["number"]) * _SECONDS[match["unit"] or "s"]
+    if seconds <= 0:
+        raise UsageError(f"{text!r} is no time at all", "Give some: 90, 90s, 2m, 1.5h")
     return seconds

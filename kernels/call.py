@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -120,7 +121,8 @@ def _found(module: ModuleType, name: str, target: str) -> tuple[Any, Callable[[]
         owner = getattr(owner, part, None)
     function = getattr(owner, last, None)
     if not callable(function):
-        raise UsageError(f"{target}: no function {name!r} in {module.__name__}", "It takes no arguments")
+        there = ", ".join(other for other, each in vars(module).items() if inspect.isfunction(each)) or "none"
+        raise UsageError(f"{target}: there is no function {name!r} in it", f"Its functions are: {there}")
     return owner, function
 
 

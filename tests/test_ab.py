@@ -253,7 +253,7 @@ def test_a_function_that_fails_is_an_error_after_one_session(out: Path, function
 
 
 def test_a_function_that_is_not_there_is_the_users_to_mend_and_leaves_nothing_behind(out: Path) -> None:
-    with pytest.raises(VnbenchError, match=r"naps\.py:nowhere: no function 'nowhere'") as raised:
+    with pytest.raises(VnbenchError, match=r"naps\.py:nowhere: there is no function 'nowhere'") as raised:
         ab.execute(plan_of("nowhere"), out)
     assert raised.value.exit_code == UsageError.exit_code
     assert incomplete(out) == []
@@ -285,6 +285,13 @@ def test_an_arm_that_dies_in_a_later_session_is_an_error_and_the_sessions_before
 def test_an_arm_that_hangs_is_a_timeout(out: Path) -> None:
     _, (found,) = played(plan_of("hangs", timeout_s=1.0), out)
     assert found.verdict == "ERROR"
+    assert "timeout: no answer within 1 s" in found.reason
+
+
+def test_the_budget_ends_an_arm_that_hangs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ab, "_LEAST_TIMEOUT_S", 0.5)
+    plan, rows = store.read(ab.execute(plan_of("hangs", timeout_s=3600.0), out, budget_s=1.0))
+    (found,) = judge(plan, rows)
     assert "timeout: no answer within 1 s" in found.reason
 
 

@@ -85,6 +85,12 @@ def test_every_checked_key_has_one_kind() -> None:
     assert columns == ["env_id", *kinds, "environment"]
 
 
+def test_details_are_told_by_their_paths() -> None:
+    assert dict(environment.details('{"host": {"smt": true, "cpus": [0]}}')) == {"host.smt": True, "host.cpus": [0]}
+    assert dict(environment.details(None)) == {}
+    assert dict(environment.details("{cut")) == {"unreadable": "{cut"}
+
+
 @pytest.mark.parametrize(
     ("governor", "driver", "preference", "told"),
     [

@@ -397,8 +397,20 @@ def test_what_is_not_there_is_said(out: Path, text: str) -> None:
 
 
 def test_a_folder_without_results_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableResult, match="no result at"):
+    with pytest.raises(UnreadableResult, match=f"no result in the folder {tmp_path}"):
         store.find(tmp_path, str(tmp_path))
+
+
+def test_results_behind_links_are_found_and_each_once(out: Path, tmp_path: Path) -> None:
+    """The results of several nodes on a shared disk, and a link that leads back."""
+    path = result(out, "aa11111111")
+    shared = tmp_path / "shared"
+    (out / "runs").rename(shared)
+    (out / "runs").symlink_to(shared)
+    (shared / "again").symlink_to(shared)
+    (shared / "node9").symlink_to(shared / path.parent.name)
+    assert store.find(out, "aa") == store.find(out, str(out)) == [path]
+    assert store.find(out, str(shared / "node9")) == [shared / "node9" / path.name]
 
 
 def test_a_run_in_progress_is_no_result(out: Path) -> None:

@@ -36,6 +36,21 @@ def one(rows: list[Row]) -> summary.Summary:
 # ---------------------------------------------------------------- the figure
 
 
+@pytest.mark.parametrize("value", [None, 0.0, -1.0, math.nan, math.inf])
+def test_a_value_that_no_rate_or_time_can_have_is_a_failure(value: float | None) -> None:
+    rows = rows_of(1.0, 1.0, 1.0, value)
+    found = one(rows)
+    assert (found.status, found.replicates) == ("failed", 3)
+    assert found.value == pytest.approx(1.0)
+    assert found.reason == f"its value is no positive number: {value}"
+    assert summary.exit_code(rows) == errors.FAILED
+
+
+def test_an_outcome_of_a_later_version_is_worse_than_all_that_are_known() -> None:
+    rows = [*rows_of(1.0, 1.0), *rows_of(1.0, status="wrong"), *rows_of(1.0, status="melted", reason="too hot")]
+    assert (one(rows).status, one(rows).reason) == ("melted", "too hot")
+
+
 def test_the_value_is_the_geometric_mean_of_the_replicates() -> None:
     found = one(rows_of(1.0, 10.0, 100.0))
     assert found.value == pytest.approx(10.0)

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench.cli.options import device_option, json_option, out_option, seconds, tags_of, tolerance_of
+from bench.cli.options import (
+    device_option,
+    json_option,
+    junit_option,
+    markdown_option,
+    out_option,
+    seconds,
+    tags_of,
+    tolerance_of,
+)
 from bench.cli.result import print_result
 
 if TYPE_CHECKING:
@@ -39,10 +48,8 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--sessions", type=click.IntRange(3), help="Take exactly so many, and look once.")
 @click.option("--vary", multiple=True, metavar="KEY", help="A software key that may differ: torch, numpy, python, …")
 @click.option("--setup", metavar="COMMAND", help="How a revision is installed.  [default: pip install .]")
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write JUnit XML.")
-@click.option(
-    "--markdown", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a comment for a PR."
-)
+@junit_option
+@markdown_option
 @_shared
 def ab(
     what: tuple[str, ...],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from bench.cli.options import out_option, tolerance_of
+from bench.cli.options import out_option, report_option, tolerance_of
 
 if TYPE_CHECKING:
     from bench.comparison.model import Comparison
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--open", "is_open", is_flag=True, help="Compare unequal specs and policies too, and mark them.")
 @click.option("--format", "shape", type=click.Choice(["table", "markdown", "csv", "json"]), default="table")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a page as well.")
+@report_option("--html", "Write a page as well.")
 @click.option(
     "--prices",
     type=click.Path(path_type=Path, dir_okay=False),

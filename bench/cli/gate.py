@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import json_option, out_option, tolerance_of
+from bench.cli.options import json_option, junit_option, markdown_option, out_option, tolerance_of
 from bench.cli.result import print_verdicts
 
 if TYPE_CHECKING:
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 @click.option("--replicates", type=click.IntRange(5), help="Fresh processes per measurement: 5 or more.")
 @click.option("--device", metavar="auto|cpu|cuda|cuda:N|all", help="Where to measure.  [default: as the baseline]")
 @out_option
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write JUnit XML.")
-@click.option(
-    "--markdown", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write a comment for a PR."
-)
+@junit_option
+@markdown_option
 @json_option
 def gate(
     name: str,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, out_option
+from bench.cli.options import json_option, out_option, picture_option
 
 
 @click.command()
@@ -14,12 +14,7 @@ from bench.cli.options import json_option, out_option
 @click.argument("what", nargs=-1, metavar="[PATH|RUN]...")
 @out_option
 @click.option("--device", metavar="cpu|cuda|cuda:N", help="Only this device or kind of device.")
-@click.option(
-    "--picture",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.png|FILE.svg",
-    help="Write a picture as well.",
-)
+@picture_option("Write a picture as well.")
 @json_option
 def history(
     workload: str, what: tuple[str, ...], out: Path, device: str | None, picture: Path | None, as_json: bool

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +34,36 @@ def tolerance_of(context: click.Context, parameter: click.Parameter, value: str)
     return found
 
 
+def report_option(name: str, help_text: str) -> Callable[..., Any]:
+    """A file to write beside what is printed. Its place is tried before anything is measured."""
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.option(name, type=kind, metavar="FILE", callback=_tried, help=help_text)
+
+
+def picture_option(help_text: str) -> Callable[..., Any]:
+    """The same for a picture."""
+    kind = click.Path(path_type=Path, dir_okay=False)
+    return click.option(
+        "--picture", type=kind, metavar="FILE.png|FILE.svg", callback=_tried_for_picture, help=help_text
+    )
+
+
+def _tried(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    from bench.files import expect_writable
+
+    if path is not None:
+        expect_writable(path)
+    return path
+
+
+def _tried_for_picture(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    from bench.report import drawing
+
+    if path is not None:
+        drawing.kind_of(path)
+    return _tried(context, parameter, path)
+
+
 out_option = click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -46,4 +78,6 @@ device_option = click.option(
     metavar="auto|cpu|cuda|cuda:N|all",
     help="auto: every NVIDIA GPU, or the CPU where there is none. all: the CPU as well.",
 )
+junit_option = report_option("--junit", "Write JUnit XML.")
+markdown_option = report_option("--markdown", "Write a comment for a PR.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")

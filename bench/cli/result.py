@@ -44,6 +44,7 @@ def print_result(
 
 def print_verdicts(report: Report, as_json: bool, junit: Path | None, markdown: Path | None, **more: object) -> None:
     """Print judgements, and write them for a CI server and a pull request where that is asked for."""
+    from bench.files import write_report
     from bench.report import judgements, table
     from bench.report import junit as junit_report
     from bench.report import markdown as markdown_report
@@ -54,9 +55,9 @@ def print_verdicts(report: Report, as_json: bool, junit: Path | None, markdown: 
         else:
             judgements.show(table.console(), report)
     if junit is not None:
-        judgements.write(junit, junit_report.render(report))
+        write_report(junit, junit_report.render(report))
     if markdown is not None:
-        judgements.write(markdown, markdown_report.render(report).encode())
+        write_report(markdown, markdown_report.render(report).encode())
 
 
 @contextlib.contextmanager

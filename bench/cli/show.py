@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import json_option, out_option
+from bench.cli.options import json_option, out_option, picture_option
 from bench.cli.result import print_result
 
 
@@ -15,12 +15,7 @@ from bench.cli.result import print_result
 @out_option
 @json_option
 @click.option("--telemetry", is_flag=True, help="Show clocks, power and temperature over time instead.")
-@click.option(
-    "--picture",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.png|FILE.svg",
-    help="Write them to a file as well (with --telemetry).",
-)
+@picture_option("Write them to a file as well (with --telemetry).")
 def show(what: str, out: Path, as_json: bool, telemetry: bool, picture: Path | None) -> None:
     """Show a run's table again, from its Parquet file alone.
 

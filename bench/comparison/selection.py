@@ -94,9 +94,11 @@ def _selection(catalogue: Catalogue, text: str) -> Selection:
             if text and (matching := catalogue.matching(ask))[1]
         ]
     except UnreadableResult:
-        if text.endswith(".parquet") or os.sep in text:  # a path that is not there, whatever else is damaged
-            raise UnreadableResult(f"no file or folder {text}", "Name a result, or node:NAME or label:NAME") from None
+        if _is_path(text):  # that is not there, whatever else is damaged
+            raise _no_such_path(text) from None
         raise
+    if not found and _is_path(text):
+        raise _no_such_path(text)
     if not found:
         raise UnreadableResult(
             f"no result at {text!r}, and no run, node or label of that name in {catalogue.out}",
@@ -109,6 +111,14 @@ def _selection(catalogue: Catalogue, text: str) -> Selection:
     if selection.kind == "run" and len(selection.runs or ()) > 1:
         raise UsageError(f"{text!r} stands for {len(selection.runs or ())} runs", "Give more of the run's id")
     return selection
+
+
+def _is_path(text: str) -> bool:
+    return text.endswith(".parquet") or os.sep in text
+
+
+def _no_such_path(text: str) -> UnreadableResult:
+    return UnreadableResult(f"no file or folder {text}", "Name a result, or node:NAME or label:NAME")
 
 
 def gather(out: Path, texts: Sequence[str], by: By | None = None) -> Gathered:

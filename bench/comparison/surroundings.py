@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -75,7 +75,7 @@ def _details(texts: Sequence[str | None], pairs: Iterable[tuple[int, int]], side
     found: dict[str, Values] = {}
     for side, code in pairs:
         if code not in flat:
-            flat[code] = [(path, json.dumps(value)) for path, value in _flat(json.loads(texts[code] or "{}"))]
+            flat[code] = [(path, json.dumps(value)) for path, value in environment.details(texts[code])]
         for path, value in flat[code]:
             found.setdefault(path, [set() for _ in range(sides)])[side].add(value)
     return found
@@ -90,11 +90,3 @@ def _alike(key: str, values: Sequence[set[str]]) -> bool:
 
 def _difference(kind: str, key: str, values: Values) -> EnvironmentDifference:
     return EnvironmentDifference(kind, key, tuple(tuple(sorted(each)) for each in values))
-
-
-def _flat(value: Any, path: str = "") -> Iterable[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for name, each in value.items():
-            yield from _flat(each, f"{path}.{name}" if path else name)
-    else:
-        yield path, value

@@ -137,7 +137,7 @@ def newest(out: Path) -> Source:
         UnreadableResult: a packed file cannot be read.
     """
     found: dict[str, Source] = {}  # by the names of runs' own files, which begin with the start, in UTC
-    for path in (out / "runs").rglob("*.parquet"):
+    for path in store.result_files(out / "runs"):
         if path.name.startswith(packed.PREFIX):
             for plan in plans([path]):
                 found.setdefault(store.result_path(out, plan).name, Source((path,), frozenset({plan.run_id})))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
@@ -20,6 +22,18 @@ _SETTINGS: Mapping[str, Any] = {
     "svg.fonttype": "none",  # text stays text
     "text.parse_math": False,  # a dollar sign in others' words is one
 }
+
+
+def kind_of(path: Path) -> str:
+    """What kind of picture a file's name asks for, as `image` knows it.
+
+    Raises:
+        UsageError: none that can be drawn.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise UsageError(f"{path}: a picture is a PNG or an SVG file", "End its name in .png or .svg")
+    return kind
 
 
 @contextlib.contextmanager
@@ -37,7 +51,9 @@ def settings(more: Mapping[str, Any] | None = None) -> Iterator[None]:
     except ImportError as error:
         raise UsageError("a picture needs matplotlib, which is not installed", "pip install matplotlib") from error
     values: dict[Any, Any] = {**_SETTINGS, **(more or {})}
-    with mpl.style.context("default"), mpl.rc_context(values):
+    with mpl.style.context("default"), mpl.rc_context(values), warnings.catch_warnings():
+        # A name in a script that the font lacks: an SVG keeps its text, a PNG shows boxes, and a warning helps nobody.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         yield
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from bench import units
 from bench.errors import UsageError
+from bench.files import write_report
 from bench.gate.history import History, Line
 from bench.report import judgements
-from bench.report.drawing import image
+from bench.report.drawing import image, kind_of
 from bench.report.history import break_words, by_machine, change_words, machine_words, pieces
 
 if TYPE_CHECKING:
@@ -34,14 +35,12 @@ def save_picture(path: Path, history: History) -> None:
         UsageError: the suffix is neither .png nor .svg, there is nothing to draw, or matplotlib is not installed.
         OutputNotWritable: the file cannot be written.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("png", "svg"):
-        raise UsageError(f"{path}: a picture is a PNG or an SVG file", "End its name in .png or .svg")
+    kind = kind_of(path)
     if not any(line.measured for line in history.lines):
         raise UsageError(
             f"{history.workload} has no figure to draw: no run of it was ok", "`vnbench show RUN` says why"
         )
-    judgements.write(path, render(history, kind))
+    write_report(path, render(history, kind))
 
 
 def render(history: History, kind: str) -> bytes:

@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import fitness
-from bench.errors import OutputNotWritable
 from bench.judgement import Judgement, Verdict
 
 SIMULATED = "SIMULATED: these figures come from a script and measure nothing"
@@ -162,21 +160,6 @@ def to_json(report: Report, **more: Any) -> str:
         "judgements": [dataclasses.asdict(one) for one in worst_first(report.judgements)],
     }
     return json.dumps(_finite(found), allow_nan=False)
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a report's file, whole or not at all.
-
-    Raises:
-        OutputNotWritable: it cannot be written.
-    """
-    from bench.files import write_atomically
-
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputNotWritable(f"cannot write {path}: {reason}", "Free space or choose another place") from error
 
 
 def _finite(value: Any) -> Any:

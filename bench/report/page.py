@@ -12,7 +12,7 @@ from typing import Any
 from bench import __version__, fitness, units
 from bench.comparison.model import Cell, Comparison, Side
 from bench.errors import UsageError
-from bench.files import write_atomically, writing
+from bench.files import write_report
 from bench.prices.model import Economics
 from bench.report import compare as words
 from bench.report.page_pictures import Picture, Seen, choose, lead_pictures, pictures
@@ -45,9 +45,7 @@ def write(path: Path, comparison: Comparison, economics: Economics | None = None
         OutputNotWritable: the file cannot be written.
         UsageError: Jinja2 or matplotlib is not installed.
     """
-    content = render(comparison, economics).encode()
-    with writing(path):
-        write_atomically(path, content)
+    write_report(path, render(comparison, economics).encode())
 
 
 def render(comparison: Comparison, economics: Economics | None = None) -> str:

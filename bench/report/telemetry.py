@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from bench.errors import OutputNotWritable, UsageError
+from bench.errors import UsageError
 from bench.report import chart
 from bench.report.chart import Layout, Line, Mark
 from bench.report.panels import Panel, Span, View, heading, held_back_words, values_of, view
@@ -110,19 +110,13 @@ def save_picture(path: Path, plan: Plan, readings: Sequence[Reading], spans: Seq
         UsageError: the suffix is neither .png nor .svg, there is nothing to draw, or matplotlib is not installed.
         OutputNotWritable: the file cannot be written.
     """
-    from bench.files import write_atomically
+    from bench.files import write_report
+    from bench.report import drawing
     from bench.report.picture import render
 
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("png", "svg"):
-        raise UsageError(f"{path}: a picture is a PNG or an SVG file", "End its name in .png or .svg")
+    kind = drawing.kind_of(path)
     seen = view(readings, spans) if readings else None
     if seen is None or not seen.panels:
         why = "; ".join(seen.notes) if seen else "no readings were taken"
         raise UsageError(f"run {plan.run_id} has nothing to draw: {why}", "Measure with --telemetry-hz above 0")
-    content = render(plan, seen, kind)
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputNotWritable(f"cannot write {path}: {reason}", "Free space or choose another place") from error
+    write_report(path, render(plan, seen, kind))

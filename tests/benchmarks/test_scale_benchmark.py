@@ -1,4 +1,4 @@
-"""What `compare` and `pack` take for a fleet, and how it grows: time, and the peak of a process's memory.
+"""What `compare`, `gate` and `pack` take for a fleet, and how it grows: time, and the peak of a process's memory.
 
 A fleet of 10,000 nodes takes minutes to make and some 3 GB of disk: it is measured where VNBENCH_FLEET_NODES asks for
 it, as in ``VNBENCH_FLEET_NODES=100,1000,10000 make benchmarks``.
@@ -33,6 +33,20 @@ status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text
 print(len(found.cells), status["VmHWM"].split()[0])  # getrusage would count the process that forked this one
 """
 
+# One half of the nodes is the baseline of the other.
+_GATE = """
+import sys
+from pathlib import Path
+from bench import dataset, store
+from bench.gate import judge, side
+paths = store.find(Path("results"), sys.argv[1])
+runs = sorted(entry.run_id for _, entries in dataset.index(paths) for entry in entries)
+halves = [side.load(paths, frozenset(runs[start::2])) for start in (0, 1)]
+outcome = judge.judge(*halves, judge.Rule(0.02))
+status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+print(len(outcome.judgements), status["VmHWM"].split()[0])
+"""
+
 
 @pytest.fixture(scope="module", params=NODES)
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
@@ -44,23 +58,30 @@ def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("kind", ["packed", "loose"])
-def test_compare_a_fleet(
-    benchmark: BenchmarkFixture, fleet: tuple[int, Path], kind: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("use", "script", "answers"), [("compare", _COMPARE, 4 * 200), ("gate", _GATE, 200)])
+def test_judge_a_fleet(
+    benchmark: BenchmarkFixture,
+    fleet: tuple[int, Path],
+    use: str,
+    script: str,
+    answers: int,
+    kind: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     nodes, out = fleet
 
-    def compare() -> tuple[int, int]:
-        command = [sys.executable, "-c", _COMPARE, str(out / kind)]
+    def judge() -> tuple[int, int]:
+        command = [sys.executable, "-c", script, str(out / kind)]
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
         return int(found[0]), int(found[1])
 
     run: Any = benchmark.pedantic
-    cells, peak_kib = run(compare, rounds=3 if nodes <= 1000 else 1)
-    assert cells == 4 * 200
+    found, peak_kib = run(judge, rounds=3 if nodes <= 1000 else 1)
+    assert found == answers
     benchmark.extra_info.update(nodes=nodes, measurements=nodes * 600, peak_mib=peak_kib // 1024)
     stats: Any = benchmark.stats
     with capsys.disabled():  # how it grows is read line by line
-        print(f"\n{nodes} nodes, {kind}: {stats['median']:.1f} s, {peak_kib / 2**20:.2f} GiB")
+        print(f"\n{use}, {nodes} nodes, {kind}: {stats['median']:.1f} s, {peak_kib / 2**20:.2f} GiB")
     assert peak_kib < 4 * 2**20
 
 

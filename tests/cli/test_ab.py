@@ -90,6 +90,7 @@ def one_line(answer: Answer) -> str:
         (["naps.py:nap", "--b", "X=1", "--vary", "torches"], "--vary torches: 'torches' is no key"),
         (["naps.py:nap", "--b", "X=1", "--vary", "cpu_model"], "'cpu_model' is of the hardware"),
         (["naps.py:nap", "--b", "X=1", "--budget", "soon"], "'soon' is not a duration"),
+        (["naps.py:nap", "--b", "X=1", "--budget", "0s"], "'0s' is no time at all"),
         (["naps.py:nap", "--b", "rev=main"], "Name a revision of the repository in this folder"),
     ],
 )
@@ -115,6 +116,16 @@ def test_a_folder_that_cannot_be_written_is_exit_7(vnbench: Program, command: li
     answer = vnbench(*command, "naps.py:nap", "--device", "cpu", "--out", "/proc/here")
     assert answer.code == errors.NOT_WRITABLE
     assert one_line(answer).startswith("vnbench: cannot write /proc/here")
+
+
+@pytest.mark.parametrize("option", ["--junit", "--markdown"])
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_measured(
+    vnbench: Program, tmp_path: Path, option: str
+) -> None:
+    answer = vnbench("ab", "naps.py:nap", "--b", "X=1", option, "missing/file")
+    assert answer.code == errors.NOT_WRITABLE
+    assert "cannot write missing/file: No such file or directory" in one_line(answer)
+    assert not (tmp_path / "results").exists()
 
 
 def test_arms_that_differ_in_a_library_are_exit_6_and_the_remedy_works(vnbench: Program, tmp_path: Path) -> None:

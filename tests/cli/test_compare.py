@@ -93,7 +93,9 @@ def test_a_simulated_figure_is_said_to_be_one(out: Path) -> None:
         assert "SIMULATED" not in ask(out, "red", "blue", "--format", shape).stdout
 
 
-@pytest.mark.parametrize(("spoil", "words"), [("truncated", "not a readable Parquet file"), ("empty", "no result at")])
+@pytest.mark.parametrize(
+    ("spoil", "words"), [("truncated", "not a readable Parquet file"), ("empty", "no result in the folder")]
+)
 def test_what_cannot_be_read_is_one_line_and_usage(out: Path, spoil: str, words: str) -> None:
     target = out / "damaged"
     target.mkdir()

@@ -158,6 +158,7 @@ def test_a_mistake_is_one_line(out: Path, arguments: list[str], code: int, words
     found = judged(out, *[paths.get(one, one) for one in arguments])
     assert found.exit_code == code
     assert words in str(found.exception) and "\n" not in str(found.exception)
+    assert found.stdout == ""  # what is wrong is told before anything is judged
 
 
 @pytest.mark.parametrize("arguments", [["--tolerance", "much"], ["--tolerance", "200%"], ["--replicates", "4"]])

@@ -67,7 +67,10 @@ def test_a_mistake_is_one_line(tmp_path: Path, arguments: list[str], code: int, 
     found = answer(history, *arguments, "--out", tmp_path)
     assert found.exit_code == code
     assert words in str(found.exception) and "\n" not in str(found.exception)
+    assert found.stdout == ""
 
 
 def test_an_empty_folder_is_one_line(tmp_path: Path) -> None:
     assert "no file or folder" in str(answer(history, WORKLOAD, "--out", tmp_path).exception)
+    (tmp_path / "runs").mkdir()
+    assert "no result in the folder" in str(answer(history, WORKLOAD, "--out", tmp_path).exception)

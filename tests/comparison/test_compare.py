@@ -274,6 +274,11 @@ def test_what_only_one_side_recorded_is_no_difference(out: Path) -> None:
     assert [one.key for one in compared(*sides).differences] == ["changed"]
 
 
+def test_details_that_somebody_made_unreadable_differ_from_any_others(out: Path) -> None:
+    sides = [write(out, {A: SLOW}, env_id="e", environment=details) for details in ("{cut", "{cut off")]
+    assert [one.key for one in compared(*sides).differences] == ["unreadable"]
+
+
 def test_environments_may_differ_and_are_named(out: Path) -> None:
     details = [f'{{"host": {{"smt": "{word}", "turbo": 1}}}}' for word in ("on", "off")]
     sides = [

@@ -195,8 +195,9 @@ def test_a_function_that_is_installed(folder: Path) -> None:
     ("target", "words"),
     [
         ("gone.py:work", "no file gone.py in {folder}. Name it from the working directory"),
-        ("mycode.py:gone", "mycode.py:gone: no function 'gone' in "),
-        ("mycode:gone", "mycode:gone: no function 'gone' in mycode. It takes no arguments"),
+        ("mycode.py:gone", "mycode.py:gone: there is no function 'gone' in it"),
+        ("mycode:gone", "mycode:gone: there is no function 'gone' in it. Its functions are: "),
+        ("os.path:gone", "in it. Its functions are: commonprefix, "),
         ("mycode:Coder.gone", "no function 'Coder.gone'"),
         ("mycode:gone.gone", "no function 'gone.gone'"),
         ("mycode:NUMBER", "no function 'NUMBER'"),

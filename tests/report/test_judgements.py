@@ -6,12 +6,9 @@ import dataclasses
 import io
 import json
 import math
-from pathlib import Path
 
-import pytest
 from rich.console import Console
 
-from bench.errors import OutputNotWritable
 from bench.judgement import Judgement
 from bench.report import judgements as report
 from bench.report.judgements import Report
@@ -133,10 +130,3 @@ def test_the_json_has_every_figure_unrounded() -> None:
     assert (data["baseline"], data["exit_code"], data["simulated"]) == ("main", 5, True)
     assert data["unfit"] == {"unfit:steal": ["baseline", "current"]}
     assert data["judgements"][0] == json.loads(json.dumps(dataclasses.asdict(SLOW)))
-
-
-def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(OutputNotWritable, match=r"cannot write .*: No such file or directory"):
-        report.write(tmp_path / "missing" / "a.xml", b"")
-    report.write(tmp_path / "a.xml", b"x")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.xml"]

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "picture.svg"
     with pytest.raises(OutputNotWritable, match=f"cannot write {path}: No such file or directory"):
         save_picture(path, plan_of(), gpu(), [])
+
+
+def test_a_name_in_a_script_that_the_font_lacks_is_drawn_without_a_warning(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for kind in ("svg", "png"):
+            save_picture(tmp_path / f"picture.{kind}", dataclasses.replace(plan_of(), node="節点ộ"), gpu(), [])
+    assert "節点ộ" in (tmp_path / "picture.svg").read_text()
 
 
 def test_a_picture_that_was_there_stays_whole_where_the_new_one_cannot_be_written(tmp_path: Path) -> None:
