@@ -26,6 +26,7 @@ from bench.types import DeviceKind, Work
 KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
 
 _COUNTED = 10_000  # shown as it is below that: 8192 tokens are no 8.192 ktoken
+_BRIEF = 160  # characters of a reason in a list
 _HINT = "`vnbench list FAMILY` explains a family, `vnbench list NAME` a workload"
 
 
@@ -108,18 +109,23 @@ def show_workloads(out: Console, family: Family, attempt: Attempt | None) -> Non
         out.print(f"  none listed; name one: {pattern(family.kernel.name, family.kernel.params_type)}")
     elif not out.is_terminal:
         for name in names:
-            out.print(f"  {name}{_answer(name, attempt)}", soft_wrap=True)
+            answer = _answer(attempt.device, _brief(attempt.obstacles[name])) if attempt else ""
+            out.print(f"  {name}  {answer}".rstrip(), soft_wrap=True)
     elif attempt is None:
         _print_columns(out, names, 2)
     else:
         _show_by_obstacle(out, names, attempt)
 
 
-def _answer(name: str, attempt: Attempt | None) -> str:
-    if attempt is None:
-        return ""
-    reason = attempt.obstacles[name]
-    return "  runs here" if reason is None else f"  not on {attempt.device}: {reason}"
+def _answer(device: str, reason: str | None) -> str:
+    return "runs here" if reason is None else f"not on {device}: {reason}"
+
+
+def _brief(reason: str | None) -> str | None:
+    """A library's words can fill a screen: in a list their first sentence is enough."""
+    if reason is None or len(reason) <= _BRIEF:
+        return reason
+    return textwrap.shorten(reason.partition(". ")[0], _BRIEF, placeholder=" …")
 
 
 def _show_by_obstacle(out: Console, names: Sequence[str], attempt: Attempt) -> None:
@@ -130,7 +136,7 @@ def _show_by_obstacle(out: Console, names: Sequence[str], attempt: Attempt) -> N
     out.print(f"  {len(running)} of {len(names)} run on {attempt.device}", style="green" if running else "yellow")
     _print_columns(out, running, 2)
     for reason, stopped in by_reason.items():
-        _print_wrapped(out, f"not on {attempt.device}: {reason}", style="yellow")
+        _print_wrapped(out, _answer(attempt.device, _brief(reason)), style="yellow")
         _print_columns(out, stopped, 4, style="dim")
 
 
@@ -232,8 +238,8 @@ def _lines(*texts: str) -> str:
 def show_answer(out: Console, workload: Workload, attempt: Attempt | None) -> None:
     """Whether that workload runs here."""
     if attempt is not None:
-        style = "green" if attempt.obstacles[workload.name] is None else "yellow"
-        out.print(_answer(workload.name, attempt).strip(), style=style)
+        reason = attempt.obstacles[workload.name]
+        out.print(_answer(attempt.device, reason), style="green" if reason is None else "yellow")
 
 
 # ---------------------------------------------------------------- JSON

@@ -160,6 +160,17 @@ def test_a_pipe_gets_a_line_for_each_workload() -> None:
     assert "\x1b" not in text
 
 
+def test_a_library_that_talks_much_is_cut_short_in_a_list_and_heard_out_for_one_workload() -> None:
+    reason = f"Could not do it. This could be because {'of many things ' * 50}"
+    lines = piped(catalogue.show, [family("stir")], attempt(bf16=reason)).splitlines()
+    assert lines[4] == "  stir/bf16/n8  not on cpu: Could not do it"
+    lines = piped(catalogue.show, [family("stir")], attempt(bf16="on and " * 99)).splitlines()
+    assert lines[4].endswith(" …") and len(lines[4]) < 200
+    (workload, *_) = [one for one in family("stir").workloads if "bf16" in one.name]
+    whole = piped(catalogue.show_answer, workload, attempt(bf16=reason))
+    assert whole.split() == f"not on cpu: {reason}".split()
+
+
 def test_without_a_try_there_are_but_names() -> None:
     assert piped(catalogue.show_workloads, family("stir"), None).split() == list(Stir.catalogue)
 
