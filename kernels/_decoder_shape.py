@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from bench.errors import UsageError
 from bench.types import Work
+from kernels._linear import stored_bytes
 
 ITEM_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 DTYPES = tuple(ITEM_BYTES)
@@ -62,6 +63,14 @@ class Shape:
     def layer_matrix_parameters(self) -> int:
         """Weights of a layer that a token is multiplied with."""
         return self.attention_parameters + self.router_parameters + self.experts_per_token * self.mlp_parameters
+
+    @property
+    def single_matrices(self) -> list[tuple[int, int]]:
+        """Rows and columns of a layer's fused matrices; those of several experts are stored in their own way."""
+        query_width = self.heads * self.head_width
+        up_rows = (2 if self.gated else 1) * self.mlp_width
+        attention = [(query_width + 2 * self.kv_heads * self.head_width, self.width), (self.width, query_width)]
+        return attention + ([(up_rows, self.width), (self.width, self.mlp_width)] if self.experts == 1 else [])
 
     @property
     def norm_parameters(self) -> int:
@@ -149,7 +158,7 @@ def require_format(model: str, weights: str) -> None:
         raise UsageError(f"the experts of {model} are dense, not {weights}", "Leave weights out")
 
 
-def forward_work(shape: Shape, batch: int, starts: range, tokens: int, item_bytes: int) -> Work:
+def forward_work(shape: Shape, batch: int, starts: range, tokens: int, item_bytes: int, weights: str = "dense") -> Work:
     """The work of one forward over ``tokens`` tokens a sequence at each of these start positions.
 
     FLOPs: 2 for each matrix weight and token, of the experts only the token's own, the head only at the last token,
@@ -159,6 +168,7 @@ def forward_work(shape: Shape, batch: int, starts: range, tokens: int, item_byte
 
     Bytes: what no implementation can avoid: each weight that the tokens need read once a forward, the cached keys and
     values of earlier positions read, the new ones written (Pope et al. 2022, arXiv 2211.05102, section 2).
+    Matrices count as the format ``weights`` stores them.
     """
     forwards = len(starts)
     per_token = 2 * shape.layers * shape.layer_matrix_parameters
@@ -166,12 +176,21 @@ def forward_work(shape: Shape, batch: int, starts: range, tokens: int, item_byte
     visible = sum(tokens * start + tokens * (tokens + 1) // 2 for start in starts)  # summed over the queries
     attention = 4 * shape.layers * shape.heads * shape.head_width * visible
     cached = sum(start + tokens for start in starts) * 2 * shape.layers * shape.kv_heads * shape.head_width
+    dense_bytes = round((forwards * shape.read_parameters(batch * tokens) + batch * cached) * item_bytes)
     return Work(
         unit="token/s",
         flops=batch * (forwards * (tokens * per_token + head) + attention),
-        bytes_moved=round((forwards * shape.read_parameters(batch * tokens) + batch * cached) * item_bytes),
+        bytes_moved=dense_bytes - forwards * _saved_bytes(shape, weights, item_bytes),
         items=forwards * batch * tokens,
         item_unit="token",
+    )
+
+
+def _saved_bytes(shape: Shape, weights: str, item_bytes: int) -> int:
+    """By a format of weights, in each forward: of the head and of the matrices that are not experts'."""
+    matrices = shape.layers * shape.single_matrices + [(shape.vocabulary, shape.width)]
+    return sum(
+        rows * columns * item_bytes - stored_bytes(weights, rows, columns, item_bytes) for rows, columns in matrices
     )
 
 

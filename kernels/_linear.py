@@ -16,13 +16,11 @@ Letters of the shapes: N rows of a weight, K columns, G groups of a row; M rows 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import Unsupported
-from bench.types import Work
 
 if TYPE_CHECKING:
     import torch
@@ -200,7 +198,6 @@ class Linears:
     def __init__(self, weights: str) -> None:
         self._weights = weights
         self._buffer = WideBuffer()
-        self._saved_bytes = 0  # by the format, of all layers made
 
     def __call__(self, weight_NK: torch.Tensor) -> Linear:
         """
@@ -218,14 +215,7 @@ class Linears:
             raise
         except (RuntimeError, ValueError) as error:
             raise Unsupported(str(error).strip().partition("\n")[0]) from error
-        rows, columns = weight_NK.shape
-        self._saved_bytes += weight_NK.nbytes - stored_bytes(self._weights, rows, columns, weight_NK.itemsize)
         return linear
-
-    def fewer_bytes(self, work: Work, forwards: int) -> Work:
-        """The work of so many forwards over dense weights, less what the format saves."""
-        assert work.bytes_moved is not None
-        return dataclasses.replace(work, bytes_moved=work.bytes_moved - forwards * self._saved_bytes)
 
     def _made(self, weight_NK: torch.Tensor) -> Linear:
         if self._weights == "fp8":

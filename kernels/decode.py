@@ -52,6 +52,11 @@ class DecodeParams:
         """Of the burst's steps."""
         return range(self.context, self.context + self.steps)
 
+    @property
+    def work(self) -> Work:
+        item_bytes = ITEM_BYTES[self.dtype]
+        return forward_work(SHAPES[self.model], self.batch, self.positions, 1, item_bytes, self.weights)
+
 
 class DecodeCase(Case):
     def __init__(self, params: DecodeParams, device: Device, seed: int) -> None:
@@ -59,11 +64,10 @@ class DecodeCase(Case):
 
         shape = SHAPES[params.model]
         slots = params.positions.stop
-        work = forward_work(shape, params.batch, params.positions, 1, ITEM_BYTES[params.dtype])
+        self.work = params.work
         self._device = device
         self._positions = params.positions
         self.model = Decoder(shape, params.dtype, device.torch_device, seed, positions=slots, weights=params.weights)
-        self.work: Work = self.model.linears.fewer_bytes(work, params.steps)
         self._reference = Reference(self.model)
         self._cache = self.model.new_cache(params.batch, slots)
         self._first_B1 = self.model.random_tokens(params.batch, 1)
@@ -214,6 +218,9 @@ class DecodeKernel(Kernel[DecodeParams]):
 
     def roofs(self, params: DecodeParams, kind: DeviceKind) -> Sequence[str]:
         return (f"roof/compute/{arithmetic(params.weights, params.dtype)}", "roof/memory/read")
+
+    def work(self, params: DecodeParams) -> Work:
+        return params.work
 
     def probe(self, params: DecodeParams) -> DecodeParams:
         return dataclasses.replace(params, model=tiny(params.model), batch=1, context=min(params.context, 32), steps=1)

@@ -36,13 +36,17 @@ class EncodeParams:
     dtype: str = option("bf16", choices=DTYPES)
     mode: str = option("eager", choices=("eager", "graph"))
 
+    @property
+    def work(self) -> Work:
+        return forward_work(SHAPES[self.model], self.batch, ITEM_BYTES[self.dtype])
+
 
 class EncodeCase(Case):
     def __init__(self, params: EncodeParams, device: Device, seed: int) -> None:
         import torch
 
         shape = SHAPES[params.model]
-        self.work: Work = forward_work(shape, params.batch, ITEM_BYTES[params.dtype])
+        self.work = params.work
         self.model = Encoder(shape, params.dtype, device.torch_device, seed)
         self._device = device
         self._captures = params.mode == "graph"
@@ -170,6 +174,9 @@ class EncodeKernel(Kernel[EncodeParams]):
 
     def roofs(self, params: EncodeParams, kind: DeviceKind) -> Sequence[str]:
         return (f"roof/compute/{params.dtype}", "roof/memory/read")
+
+    def work(self, params: EncodeParams) -> Work:
+        return params.work
 
     def probe(self, params: EncodeParams) -> EncodeParams:
         return dataclasses.replace(params, model=TINY[type(SHAPES[params.model].stem)], batch=1)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from bench.device.base import Device
 from bench.kernel import About, Kernel
 from bench.spec import axis, option
-from bench.types import DeviceKind
+from bench.types import DeviceKind, Work
 from kernels import _gemm_product
-from kernels._gemm import CHECKED, DTYPES, DTYPES_ABOUT, PROBE, SHAPE_HINT, Shape
+from kernels._gemm import CHECKED, DTYPES, DTYPES_ABOUT, PROBE, SHAPE_HINT, Shape, work
 from kernels._gemm_backends import BACKENDS
 from kernels._gemm_case import Gemm
 
@@ -92,6 +92,9 @@ class Matmul(Kernel[MatmulParams]):
         """What is cold has to be read: few rows are bound by that, many by arithmetic."""
         compute = f"roof/compute/{params.dtype}"
         return (compute, "roof/memory/read") if params.cache == "cold" else (compute,)
+
+    def work(self, params: MatmulParams) -> Work:
+        return work(params.dtype, params.shape.stack)
 
     def probe(self, params: MatmulParams) -> MatmulParams | None:
         return dataclasses.replace(params, shape=PROBE) if params.shape.flops > PROBE.flops else None

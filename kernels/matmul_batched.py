@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from bench.device.base import Device
 from bench.kernel import About, Kernel
 from bench.spec import axis
-from bench.types import DeviceKind
+from bench.types import DeviceKind, Work
 from kernels import _gemm_product
-from kernels._gemm import CHECKED, DTYPES_ABOUT, SHAPES_HINT, Shapes, small
+from kernels._gemm import CHECKED, DTYPES_ABOUT, SHAPES_HINT, Shapes, small, work
 from kernels._gemm_case import Gemm
 from kernels._gemm_product import Product
 
@@ -74,6 +74,9 @@ class MatmulBatched(Kernel[MatmulBatchedParams]):
 
     def roofs(self, params: MatmulBatchedParams, kind: DeviceKind) -> Sequence[str]:
         return (f"roof/compute/{params.dtype}",)
+
+    def work(self, params: MatmulBatchedParams) -> Work:
+        return work(params.dtype, params.shape.stack)
 
     def probe(self, params: MatmulBatchedParams) -> MatmulBatchedParams | None:
         shape = small(params.shape)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from bench.device.base import Device
 from bench.kernel import About, Kernel
 from bench.spec import SEED, axis
-from bench.types import DeviceKind, Measurement, Metric
+from bench.types import DeviceKind, Measurement, Metric, Work
 from kernels import _gemm_product
-from kernels._gemm import CHECKED, DTYPES_ABOUT, SHAPES_HINT, Shapes, Stack, small
+from kernels._gemm import CHECKED, DTYPES_ABOUT, SHAPES_HINT, Shapes, Stack, small, work
 from kernels._gemm_case import Gemm
 from kernels._gemm_product import Product
 
@@ -133,6 +133,9 @@ class MatmulGrouped(Kernel[MatmulGroupedParams]):
 
     def roofs(self, params: MatmulGroupedParams, kind: DeviceKind) -> Sequence[str]:
         return (f"roof/compute/{params.dtype}",)
+
+    def work(self, params: MatmulGroupedParams) -> Work:
+        return work(params.dtype, routed(params.shape, SEED))
 
     def probe(self, params: MatmulGroupedParams) -> MatmulGroupedParams | None:
         shape = small(params.shape)

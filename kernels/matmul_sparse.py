@@ -112,6 +112,9 @@ class MatmulSparse(Kernel[MatmulSparseParams]):
     def roofs(self, params: MatmulSparseParams, kind: DeviceKind) -> Sequence[str]:
         return (f"roof/compute/{params.dtype}",)
 
+    def work(self, params: MatmulSparseParams) -> Work:
+        return sparse_work(params.dtype, params.shape)
+
     def probe(self, params: MatmulSparseParams) -> MatmulSparseParams | None:
         return dataclasses.replace(params, shape=PROBE) if params.shape.flops > PROBE.flops else None
 

@@ -36,18 +36,22 @@ class PrefillParams:
         require_positions(self.model, self.prompt)
         require_format(self.model, self.weights)
 
+    @property
+    def work(self) -> Work:
+        item_bytes = ITEM_BYTES[self.dtype]
+        return forward_work(SHAPES[self.model], self.batch, range(1), self.prompt, item_bytes, self.weights)
+
 
 class PrefillCase(Case):
     def __init__(self, params: PrefillParams, device: Device, seed: int) -> None:
         import torch
 
         shape = SHAPES[params.model]
-        work = forward_work(shape, params.batch, range(1), params.prompt, ITEM_BYTES[params.dtype])
+        self.work = params.work
         self._device = device
         self.model = Decoder(
             shape, params.dtype, device.torch_device, seed, positions=params.prompt, weights=params.weights
         )
-        self.work: Work = self.model.linears.fewer_bytes(work, 1)
         self._reference = Reference(self.model)
         self._tokens_BT = self.model.random_tokens(params.batch, params.prompt)
         self._cache = self.model.new_cache(params.batch, params.prompt)
@@ -155,6 +159,9 @@ class PrefillKernel(Kernel[PrefillParams]):
 
     def roofs(self, params: PrefillParams, kind: DeviceKind) -> Sequence[str]:
         return (f"roof/compute/{arithmetic(params.weights, params.dtype)}", "roof/memory/read")
+
+    def work(self, params: PrefillParams) -> Work:
+        return params.work
 
     def probe(self, params: PrefillParams) -> PrefillParams:
         return dataclasses.replace(params, model=tiny(params.model), batch=1, prompt=min(params.prompt, 32))

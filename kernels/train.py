@@ -39,13 +39,17 @@ class TrainParams:
     def __post_init__(self) -> None:
         require_positions(self.model, self.tokens)
 
+    @property
+    def work(self) -> Work:
+        return step_work(SHAPES[self.model], self.batch, self.tokens)
+
 
 class TrainCase(Case):
     def __init__(self, params: TrainParams, device: Device, seed: int) -> None:
         import torch
 
         shape = SHAPES[params.model]
-        self.work = step_work(shape, params.batch, params.tokens)
+        self.work = params.work
         self.model = Model(shape, params.dtype, device.torch_device, seed, params.tokens)
         self.optimiser = AdamW(self.model.parameters)
         self._device = device
@@ -150,7 +154,7 @@ class TrainKernel(Kernel[TrainParams]):
         return (f"roof/compute/{params.dtype}",)
 
     def work(self, params: TrainParams) -> Work:
-        return step_work(SHAPES[params.model], params.batch, params.tokens)
+        return params.work
 
     def probe(self, params: TrainParams) -> TrainParams:
         return dataclasses.replace(params, model="tiny", batch=1, tokens=min(params.tokens, 32))
