@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 
 
 class Biased:
-    """``x_…K -> linear(x_…K) + bias_N``."""
+    """``x_…K -> linear(x_…K) + bias_N``, through GELU where asked for."""
 
-    def __init__(self, linear: Linear, bias_N: torch.Tensor) -> None:
+    def __init__(self, linear: Linear, bias_N: torch.Tensor, gelu: bool = False) -> None:
         self.linear = linear
         self.bias_N = bias_N
+        self.gelu = gelu
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return self.linear(x).add_(self.bias_N)
+        return self.linear.biased(x, self.bias_N, self.gelu)
 
     def dense(self) -> torch.Tensor:
         """The weight, row by row."""

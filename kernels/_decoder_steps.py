@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.device.base import Device
-from bench.errors import Unsupported
 from kernels._decoder import Decoder
 
 MODES = ("eager", "graph", "compiled")
@@ -29,35 +28,12 @@ def made_ready(mode: str, model: Decoder, forwards: Sequence[Callable[[], object
     """The forwards of a launch, ready to be called any number of times in their order.
 
     Raises:
-        Unsupported: this device has no CUDA graphs.
+        Unsupported: this device has no graphs.
         RuntimeError: torch cannot compile or capture them.
     """
-    on_gpu = device.torch_device.startswith("cuda")
-    if mode == "graph" and not on_gpu:
-        raise Unsupported("CUDA graphs are a GPU's: a CPU has none")
     if mode == "compiled":
         model.compile()
         for forward in forwards[:2]:  # the second has torch compile once more, for any position
             forward()
-    return Steps(_captured(forwards), True) if mode != "eager" and on_gpu else Steps(forwards, False)
-
-
-def _captured(forwards: Sequence[Callable[[], object]]) -> list[Callable[[], object]]:
-    """A graph of each. They share their memory, as they are replayed in the order they were captured in."""
-    import torch
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries allocate their workspaces before a capture
-        for forward in forwards:
-            forward()
-    torch.cuda.current_stream().wait_stream(side)
-    pool = torch.cuda.graph_pool_handle()
-    replays = []
-    for forward in forwards:
-        graph = torch.cuda.CUDAGraph()
-        # torch leaves the capture's stream current where the capture fails; the outer context puts ours back.
-        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool, stream=side):
-            forward()
-        replays.append(graph.replay)
-    return replays
+    is_captured = mode == "graph" or (mode == "compiled" and device.torch_device.startswith("cuda"))
+    return Steps(device.captured(forwards), True) if is_captured else Steps(forwards, False)

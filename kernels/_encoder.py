@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.types import Work
-from kernels._encoder_parts import Draw, Linear, Norm, Trace
+from kernels._biased import Biased
+from kernels._encoder_parts import Draw, Norm, Trace
 from kernels._encoder_stems import Facts, Roberta, Vit, Whisper
+from kernels._linear import Linear
 
 if TYPE_CHECKING:
     import torch
@@ -101,11 +103,11 @@ def forward_work(shape: Shape, batch: int, item_bytes: int) -> Work:
 
 @dataclass(frozen=True)
 class Layer:
-    qkv: Linear  # rows: H query heads, H key heads, H value heads, of E each
-    out: Linear
+    qkv: Biased  # rows: H query heads, H key heads, H value heads, of E each
+    out: Biased
     attention_norm: Norm
-    up: Linear  # and GELU
-    down: Linear
+    up: Biased  # and GELU
+    down: Biased
     mlp_norm: Norm
 
 
@@ -130,7 +132,7 @@ class Encoder:
         if not self.shape.stem.key_bias:
             qkv_N[width : 2 * width] = 0
         return Layer(
-            qkv=Linear(qkv_ND, qkv_N),
+            qkv=Biased(Linear(qkv_ND), qkv_N),
             out=draw.linear(width, width),
             attention_norm=draw.norm(width, eps),
             up=draw.linear(self.shape.mlp_width, width, gelu=True),

@@ -24,8 +24,9 @@ import random
 from typing import TYPE_CHECKING
 
 from bench.types import Check
+from kernels._biased import Biased
 from kernels._encoder import SCORE_SPREAD, Encoder, Shape
-from kernels._encoder_parts import Linear, Norm, Trace
+from kernels._encoder_parts import Norm, Trace
 from kernels._encoder_stems import HIDDEN, TAPS, RobertaStem, VitStem, WhisperStem
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class Reference:
         """What a half-layer reads of x."""
         return _normed(norm, x) if self._shape.stem.norms_first else x
 
-    def _attention(self, qkv: Linear, out: Linear, read_STD: torch.Tensor, rows_R: torch.Tensor) -> torch.Tensor:
+    def _attention(self, qkv: Biased, out: Biased, read_STD: torch.Tensor, rows_R: torch.Tensor) -> torch.Tensor:
         """What attention adds to x at these positions."""
         import torch
 
@@ -212,11 +213,11 @@ class Reference:
 # ---------------------------------------------------------------- in float64
 
 
-def _product(linear: Linear, x: torch.Tensor) -> torch.Tensor:
+def _product(linear: Biased, x: torch.Tensor) -> torch.Tensor:
     return x @ linear.dense().double().T + linear.bias_N.double()
 
 
-def _convolved(convolution: Linear, x_SNF: torch.Tensor, stride: int) -> torch.Tensor:
+def _convolved(convolution: Biased, x_SNF: torch.Tensor, stride: int) -> torch.Tensor:
     """[S, F/stride, D], through GELU."""
     import torch
 

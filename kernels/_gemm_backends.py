@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from bench.device.base import Device
 from bench.errors import Unsupported
 from kernels import _gemm_nvfp4
+from kernels._cupy import torchs_stream
 from kernels._gemm import Shape, tolerance
 from kernels._gemm_product import Product
 
@@ -94,7 +93,6 @@ def _on_numpy(dtype: str, product: Product) -> Callable[[], object]:
 
 def _on_cupy(dtype: str, product: Product) -> Callable[[], object]:
     import cupy
-    import torch
 
     try:
         a_MK, b_KN, out_MN = (cupy.from_dlpack(tensor) for tensor in (product.a_MK, product.b_KN, product.out_MN))
@@ -102,21 +100,10 @@ def _on_cupy(dtype: str, product: Product) -> Callable[[], object]:
         raise Unsupported(f"cupy: {error}") from error
 
     def launch() -> None:
-        # On torch's stream, or its events would not see the work.
-        with _cupy_stream(torch.cuda.current_stream().cuda_stream):
+        with torchs_stream():
             cupy.dot(a_MK, b_KN, out=out_MN)
 
     return launch
-
-
-@functools.cache
-def _cupy_stream(pointer: int) -> Any:
-    import cupy
-
-    with warnings.catch_warnings():
-        # CuPy 14 prefers Stream.from_external; CuPy 13 does not have it, nor older streams of torch its protocol.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return cupy.cuda.ExternalStream(pointer)
 
 
 BACKENDS: dict[str, Library] = {"torch": _on_torch, "numpy": _on_numpy, "cupy": _on_cupy, "onednn": _on_onednn}

@@ -16,6 +16,7 @@ Letters of the shapes: N rows of a weight, K columns, G groups of a row; M rows 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,8 +40,8 @@ class Linear:
     """``x_…K -> x_…K @ weight_NK.T``, the weight dense.
 
     A CPU gets the weight in oneDNN's own blocked layout, as ``torch.compile`` does when it freezes a model: read row
-    by row, a weight streams at little more than half the speed for a single token. Where oneDNN has no such layout
-    for the dtype, the weight stays as it is.
+    by row, a weight streams at little more than half the speed for a single token. Bias and GELU are then done while
+    results are still in registers. Where oneDNN has no such layout for the dtype, the weight stays as it is.
     """
 
     seen_roundoff = 0.0  # unit roundoff of the dtype that activations are rounded to, where it is one of its own
@@ -49,7 +50,7 @@ class Linear:
         import torch
 
         self._weight = weight_NK
-        self._apply: Any = lambda x: torch.nn.functional.linear(x, weight_NK)
+        self._apply: Any = functools.partial(_by_rows, weight_NK)
         if weight_NK.device.type == "cpu" and torch.backends.mkldnn.is_available():
             try:
                 packed = torch.ops.mkldnn._reorder_linear_weight(weight_NK)
@@ -57,10 +58,16 @@ class Linear:
                 return
             linear = torch.ops.mkldnn._linear_pointwise.default
             self._weight = packed
-            self._apply = lambda x: linear(x, packed, None, "none", [], "")
+            # oneDNN's GELU is by erf where it is not told to take tanh.
+            self._apply = lambda x, bias_N, gelu: linear(x, packed, bias_N, "gelu" if gelu else "none", [], "none")
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self._apply(x)
+        y: torch.Tensor = self._apply(x, None, False)
+        return y
+
+    def biased(self, x: torch.Tensor, bias_N: torch.Tensor, gelu: bool) -> torch.Tensor:
+        """The product with a bias added, through GELU if asked for."""
+        y: torch.Tensor = self._apply(x, bias_N, gelu)
         return y
 
     def dense(self) -> torch.Tensor:
@@ -72,7 +79,24 @@ class Linear:
         return x
 
 
-class Int8Linear(Linear):
+def _by_rows(weight_NK: torch.Tensor, x: torch.Tensor, bias_N: torch.Tensor | None, gelu: bool) -> torch.Tensor:
+    from torch.nn import functional
+
+    y = functional.linear(x, weight_NK, bias_N)
+    return functional.gelu(y) if gelu else y
+
+
+class Unfused(Linear):
+    """A product that knows of no bias."""
+
+    def biased(self, x: torch.Tensor, bias_N: torch.Tensor, gelu: bool) -> torch.Tensor:
+        import torch
+
+        y = self(x).add_(bias_N)
+        return torch.nn.functional.gelu(y) if gelu else y
+
+
+class Int8Linear(Unfused):
     """Rows of integers from -127 to 127, each times the row's scale."""
 
     def __init__(self, weight_NK: torch.Tensor, buffer: WideBuffer) -> None:
@@ -101,7 +125,7 @@ class Int8Linear(Linear):
         return self.weight_NK.float() * self.scale_N.float()[:, None]
 
 
-class Int4Linear(Linear):
+class Int4Linear(Unfused):
     """Groups of integers from -7 to 7, each times its group's scale.
 
     Scales have five significant bits. A product of such a scale and an integer of three is exact in bf16: all devices
@@ -148,7 +172,7 @@ class Int4Linear(Linear):
         return self._widened(self._torch.empty(sizes, dtype=self._torch.float32, device=self.pairs.device))
 
 
-class Fp8Linear(Linear):
+class Fp8Linear(Unfused):
     """Weights in e4m3 times one scale; activations rounded to e4m3 as they are: of size one, they need no scale."""
 
     seen_roundoff = 2.0**-4

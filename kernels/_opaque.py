@@ -7,7 +7,7 @@ import itertools
 import weakref
 from typing import TYPE_CHECKING
 
-from kernels._linear import Linear
+from kernels._linear import Linear, Unfused
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,7 @@ _LINEARS: weakref.WeakValueDictionary[int, Linear] = weakref.WeakValueDictionary
 _NUMBERS = itertools.count()
 
 
-class Opaque(Linear):
+class Opaque(Unfused):
     """The same as the ``Linear`` in it."""
 
     def __init__(self, linear: Linear) -> None:  # has no weight of its own to pack

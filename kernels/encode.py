@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.device.base import Device
-from bench.errors import Unsupported
 from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
@@ -63,7 +62,7 @@ class EncodeCase(Case):
     def _performing(self, trace: Trace) -> Callable[[], None]:
         """What encodes the batch when called, and leaves a trace."""
         encode = functools.partial(self._encode, trace)
-        return _captured(encode) if self._captures else encode
+        return self._device.captured([encode])[0] if self._captures else encode
 
     def _encode(self, trace: Trace) -> None:
         import torch
@@ -97,22 +96,6 @@ class EncodeCase(Case):
 
     def close(self) -> None:
         del self._perform, self.model, self._reference, self._inputs, self._out_BTD
-
-
-def _captured(run: Callable[[], None]) -> Callable[[], None]:
-    """The same work as one CUDA graph, which the GPU starts without waiting for Python between the operations."""
-    import torch
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries allocate their workspaces before the capture
-        run()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
-        run()
-    replay: Callable[[], None] = graph.replay
-    return replay
 
 
 class EncodeKernel(Kernel[EncodeParams]):
@@ -168,8 +151,6 @@ class EncodeKernel(Kernel[EncodeParams]):
     )
 
     def prepare(self, params: EncodeParams, device: Device, seed: int) -> Case:
-        if params.mode == "graph" and device.info.kind != "cuda":
-            raise Unsupported("CUDA graphs run on NVIDIA GPUs only")
         return EncodeCase(params, device, seed)
 
     def roofs(self, params: EncodeParams, kind: DeviceKind) -> Sequence[str]:

@@ -12,16 +12,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import statistics
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.device.base import Device
 from bench.errors import Unsupported
 from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
+from kernels._cupy import torchs_stream
 
 if TYPE_CHECKING:
     import torch
@@ -51,9 +51,11 @@ class LaunchCase(Case):
         self._count_1 = torch.zeros(1, dtype=torch.int64, device=device.torch_device)
         self.work = Work(unit=f"{item}/s", items=self._times, item_unit=item)
         add_one = _cupy_kernel(self._count_1) if params.backend == "cupy" else functools.partial(self._count_1.add_, 1)
-        settings = _torchs_stream if params.backend == "cupy" else contextlib.nullcontext
-        arrange = {"empty": _back_to_back, "round-trip": _one_by_one, "graph": _captured}[params.what]
+        settings = torchs_stream if params.backend == "cupy" else contextlib.nullcontext
+        arrange = _one_by_one if params.what == "round-trip" else _back_to_back
         self._enqueue = arrange(add_one, self._times, settings)
+        if params.what == "graph":
+            (self._enqueue,) = device.captured([self._enqueue])
 
     def launch(self) -> None:
         self._enqueue()
@@ -101,20 +103,6 @@ def _one_by_one(add_one: Enqueue, times: int, settings: Settings) -> Enqueue:
     return burst
 
 
-def _captured(add_one: Enqueue, times: int, settings: Settings) -> Enqueue:
-    """All of them in one CUDA graph, each after the one before."""
-    import torch
-
-    burst = _back_to_back(add_one, times, settings)
-    burst()  # libraries load their code before the capture
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        burst()
-    replay: Enqueue = graph.replay
-    return replay
-
-
 def _cupy_kernel(count_1: torch.Tensor) -> Enqueue:
     """
     Raises:
@@ -129,24 +117,6 @@ def _cupy_kernel(count_1: torch.Tensor) -> Enqueue:
     return functools.partial(add_one, (1,), (1,), (cupy.from_dlpack(count_1),))
 
 
-def _torchs_stream() -> contextlib.AbstractContextManager[object]:
-    """For cupy's launches: on torch's current stream, or the harness's events would not see them."""
-    import torch
-
-    stream: contextlib.AbstractContextManager[object] = _cupy_stream(torch.cuda.current_stream().cuda_stream)
-    return stream
-
-
-@functools.cache
-def _cupy_stream(pointer: int) -> Any:
-    import cupy
-
-    with warnings.catch_warnings():
-        # CuPy 14 prefers Stream.from_external; CuPy 13 does not have it, nor older streams of torch its protocol.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return cupy.cuda.ExternalStream(pointer)
-
-
 def _require(params: LaunchParams, device: Device) -> None:
     """
     Raises:
@@ -158,8 +128,6 @@ def _require(params: LaunchParams, device: Device) -> None:
         raise Unsupported("cupy launches on NVIDIA GPUs only")
     if params.what == "round-trip":
         raise Unsupported("a CPU is done with an operator when the call returns: launch/empty is its round trip")
-    if params.what == "graph":
-        raise Unsupported("a CPU has no CUDA graphs")
 
 
 class LaunchKernel(Kernel[LaunchParams]):

@@ -6,7 +6,7 @@ two clocks: the one that times samples (``start``/``stop``) and the one that lim
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +44,15 @@ class Device(Protocol):
 
     def repeat(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
         """A callable that performs ``launch`` so many times with the least overhead this device knows."""
+
+    def captured(self, runs: Sequence[Callable[[], object]]) -> list[Callable[[], None]]:
+        """Each as a graph, which the device performs without coming back to Python: for calling in this order only,
+        since they share their memory.
+
+        Raises:
+            Unsupported: this device has no graphs.
+            RuntimeError: what a run does cannot be captured (copies to the host, a library's own stream).
+        """
 
     def synchronize(self) -> None:
         """Wait until all queued work is done. Errors of asynchronous work are raised here."""

@@ -8,11 +8,12 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.device.base import loop
+from bench.errors import Unsupported
 from bench.types import DeviceInfo, Mark
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class CpuDevice:
 
     def repeat(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
         return loop(launch, launches)
+
+    def captured(self, runs: Sequence[Callable[[], object]]) -> list[Callable[[], None]]:
+        raise Unsupported("CUDA graphs are a GPU's: a CPU has none")
 
     def synchronize(self) -> None:
         pass

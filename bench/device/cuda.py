@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,27 +74,31 @@ class CudaDevice:
     def repeat(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
         if launches < _GRAPH_FROM_LAUNCHES:
             return loop(launch, launches)
+        block = loop(launch, launches)
         try:
-            return self._captured(launch, launches)
-        except RuntimeError:
-            # Not every launch can be captured (host copies, a library's own stream): then Python enqueues it.
+            (replay,) = self.captured([block])
+        except RuntimeError:  # not every launch can be captured: then Python enqueues it
             self.synchronize()
-            return loop(launch, launches)
+            return block
+        return replay
 
-    def _captured(self, launch: Callable[[], None], launches: int) -> Callable[[], None]:
+    def captured(self, runs: Sequence[Callable[[], object]]) -> list[Callable[[], None]]:
         torch = self._torch
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries allocate their workspaces before the capture
-            launch()
+        with torch.cuda.stream(side):  # libraries allocate their workspaces before a capture
+            for run in runs:
+                run()
         torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        # torch leaves the capture's stream current where the capture fails; the outer context puts ours back.
-        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, stream=side):
-            for _ in range(launches):
-                launch()
-        replay: Callable[[], None] = graph.replay
-        return replay
+        pool = torch.cuda.graph_pool_handle()
+        replays: list[Callable[[], None]] = []
+        for run in runs:
+            graph = torch.cuda.CUDAGraph()
+            # torch leaves the capture's stream current where the capture fails; the outer context puts ours back.
+            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool, stream=side):
+                run()
+            replays.append(graph.replay)
+        return replays
 
     def synchronize(self) -> None:
         self._torch.cuda.synchronize()

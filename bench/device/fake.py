@@ -6,12 +6,12 @@ Whatever is measured on it is marked ``simulated`` wherever it is shown.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.device.base import loop
-from bench.errors import ImpossibleDevice
+from bench.errors import ImpossibleDevice, Unsupported
 from bench.types import DeviceInfo, Mark
 
 
@@ -99,6 +99,9 @@ class FakeDevice:
             self._launches += 1
 
         return loop(scripted, launches)
+
+    def captured(self, runs: Sequence[Callable[[], object]]) -> list[Callable[[], None]]:
+        raise Unsupported("a simulated device has no graphs")
 
     def synchronize(self) -> None:
         self.events.append("synchronize")

@@ -11,6 +11,7 @@ import torch
 
 from bench.device import cpu
 from bench.device.cpu import CpuDevice, usable_cores
+from bench.errors import Unsupported
 from bench.types import DeviceInfo
 
 
@@ -187,3 +188,8 @@ def test_last_level_caches_are_added_up_once_each(tmp_path: Path) -> None:
             (index / "size").write_text(f"{size}\n")
     assert cpu.last_level_cache_bytes(tmp_path) == 2 * 32 << 20
     assert cpu.last_level_cache_bytes(tmp_path / "nothing") == 0
+
+
+def test_a_cpu_has_no_graphs(cpu_device: CpuDevice) -> None:
+    with pytest.raises(Unsupported, match="a CPU has none"):
+        cpu_device.captured([lambda: None])

@@ -157,6 +157,19 @@ def test_a_launch_that_cannot_be_captured_is_looped(
     assert count.item() >= 2 * launches
 
 
+def test_graphs_of_several_runs_are_played_in_their_order(cuda_device: CudaDevice) -> None:
+    import torch
+
+    value = torch.ones((), dtype=torch.int64, device=cuda_device.torch_device)
+    runs = [lambda: value.add_(1), lambda: value.mul_(10)]
+    first, second = cuda_device.captured(runs)
+    value.fill_(1)
+    first()
+    second()
+    first()
+    assert value.item() == 21
+
+
 def test_marks_inside_a_graph_are_left_out(cuda_device: CudaDevice, multiply: Callable[[], None]) -> None:
     def marked() -> None:
         multiply()

@@ -16,8 +16,9 @@ from bench.errors import Unsupported
 from bench.spec import parse_params, spec_of, workload_name
 from bench.types import Measurement
 from kernels import _encoder
+from kernels._biased import Biased
 from kernels._encoder import TINY
-from kernels._encoder_parts import Linear
+from kernels._linear import Linear
 from kernels.encode import KERNEL, EncodeCase, EncodeParams
 from tests.conftest import prepare
 
@@ -58,11 +59,11 @@ def test_check_is_not_vacuous(cpu_device: CpuDevice, model: str) -> None:
 Mutation = Callable[[Any, pytest.MonkeyPatch], None]
 
 
-def altered(linear: Linear, alter: Callable[[torch.Tensor, torch.Tensor], None]) -> Linear:
+def altered(linear: Biased, alter: Callable[[torch.Tensor, torch.Tensor], None]) -> Biased:
     """Another with an altered weight and bias."""
     weight_NK, bias_N = linear.dense().clone(), linear.bias_N.clone()
     alter(weight_NK, bias_N)
-    return Linear(weight_NK, bias_N, linear.gelu)
+    return Biased(Linear(weight_NK), bias_N, linear.gelu)
 
 
 def wrong_head(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +117,7 @@ def forgotten_bias(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def forgotten_gelu(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     layer = model.layers[1]
-    model.layers[1] = dataclasses.replace(layer, up=Linear(layer.up.dense(), layer.up.bias_N))
+    model.layers[1] = dataclasses.replace(layer, up=Biased(Linear(layer.up.dense()), layer.up.bias_N))
 
 
 def forgotten_norm(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +294,7 @@ def test_every_parameter_is_explained() -> None:
 
 
 def test_graphs_are_not_for_the_cpu(cpu_device: CpuDevice) -> None:
-    with pytest.raises(Unsupported, match="NVIDIA"):
+    with pytest.raises(Unsupported, match="a CPU has none"):
         case_of("encode/tiny-text/b1@mode=graph", cpu_device)
 
 

@@ -13,10 +13,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kernels._biased import Biased
 from kernels._encoder import SHAPES, TINY, Encoder, Shape, forward_work
-from kernels._encoder_parts import Linear, Trace
+from kernels._encoder_parts import Trace
 from kernels._encoder_reference import Reference, memory_bytes
 from kernels._encoder_stems import HIDDEN, RobertaStem, VitStem, WhisperStem
+from kernels._linear import Linear
 
 MODELS = tuple(TINY.values())
 
@@ -48,7 +50,7 @@ def test_phobert_has_the_published_number_of_parameters() -> None:
 def test_streamed_parameters_are_those_of_the_tensors_that_a_forward_reads(model: str) -> None:
     encoder = build(model)
     read = [tensor for tensor in vars(encoder.stem).values() if isinstance(tensor, torch.Tensor)]
-    parts: list[Any] = [part for part in vars(encoder.stem).values() if isinstance(part, Linear)]
+    parts: list[Any] = [part for part in vars(encoder.stem).values() if isinstance(part, Biased)]
     norms = [encoder.norm] if encoder.norm else [getattr(encoder.stem, "norm", None)]
     for layer in encoder.layers:
         parts += [layer.qkv, layer.out, layer.up, layer.down]
@@ -105,7 +107,7 @@ def test_memory_covers_weights_and_activations_and_grows_with_the_batch() -> Non
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_packed_weight_multiplies_like_a_plain_one_and_can_be_read_back(dtype: torch.dtype, gelu: bool) -> None:
     weight_NK, bias_N, x_BTK = (torch.randn(*sizes).to(dtype) for sizes in ((48, 32), (48,), (2, 3, 32)))
-    linear = Linear(weight_NK, bias_N, gelu)
+    linear = Biased(Linear(weight_NK), bias_N, gelu)
     assert linear.dense().equal(weight_NK)
     exact = x_BTK.double() @ weight_NK.double().T + bias_N.double()
     if gelu:
@@ -222,11 +224,11 @@ def as_named_by(model: str, encoder: Encoder) -> dict[str, torch.Tensor]:
 
 
 def affine(name: str, part: Any) -> dict[str, torch.Tensor]:
-    weight, bias = (part.dense(), part.bias_N) if isinstance(part, Linear) else (part.weight, part.bias)
+    weight, bias = (part.dense(), part.bias_N) if isinstance(part, Biased) else (part.weight, part.bias)
     return {f"{name}.weight": weight, f"{name}.bias": bias}
 
 
-def split(names: list[str], qkv: Linear) -> dict[str, torch.Tensor]:
+def split(names: list[str], qkv: Biased) -> dict[str, torch.Tensor]:
     weights = {f"{name}.weight": weight for name, weight in zip(names, qkv.dense().chunk(3), strict=True)}
     return weights | {f"{name}.bias": bias for name, bias in zip(names, qkv.bias_N.chunk(3), strict=True)}
 
@@ -325,11 +327,11 @@ def moved(part: Any, device: str) -> Any:
     """A copy of stem, layer or part there, with the same numbers."""
     if isinstance(part, torch.Tensor):
         return part.to(device)
-    if isinstance(part, Linear):
-        return Linear(part.dense().to(device), part.bias_N.to(device), part.gelu)
+    if isinstance(part, Biased):
+        return Biased(Linear(part.dense().to(device)), part.bias_N.to(device), part.gelu)
     twin = copy.copy(part)
     for name, value in vars(part).items():
-        if isinstance(value, torch.Tensor | Linear) or name.endswith("norm"):
+        if isinstance(value, torch.Tensor | Biased) or name.endswith("norm"):
             object.__setattr__(twin, name, moved(value, device))
     return twin
 
