@@ -13,6 +13,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from kernels._attention import attention_of
 from kernels._biased import Biased
 from kernels._decoder_shape import Shape, alibi_slopes, rope_frequencies
 from kernels._linear import Linears
@@ -70,6 +71,7 @@ class Decoder:
         self.turns_SP2 = rope_turns(shape, positions, device) if has_turns else None
         self.alibi_HS = None if has_turns else alibi_biases(shape, positions, device).to(self.dtype)
         self._mask_HTS: torch.Tensor | None = None
+        self._attend = attention_of(device, self.dtype)
 
     def _layer(self) -> Layer:
         shape = self.shape
@@ -192,7 +194,7 @@ class Decoder:
             return y.reshape(batch, 1, -1, head_width)
         q_BHTE, is_grouped = q_BTHE.transpose(1, 2), kv_heads < self.shape.heads
         if self._mask_HTS is None:
-            return attend(q_BHTE, k_BGSE, v_BGSE, is_causal=True, enable_gqa=is_grouped).transpose(1, 2)
+            return self._attend(q_BHTE, k_BGSE, v_BGSE, is_causal=True).transpose(1, 2)
         mask_HTS = self._mask_HTS[:, :tokens, :tokens]
         return attend(q_BHTE, k_BGSE, v_BGSE, attn_mask=mask_HTS[None], enable_gqa=is_grouped).transpose(1, 2)
 

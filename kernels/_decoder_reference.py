@@ -222,13 +222,14 @@ class Reference:
         """Roundings between x and what attention adds to it.
 
         A query's or key's relative error moves the scores by their spread, and the probabilities with them; each sees
-        norm, projection, bias or rotation: 2 · 3 · spread². The probabilities are rounded once, values twice (norm,
-        projection), the heads' output and its projection once each, and with biases values and output once more.
+        norm, projection, bias or rotation: 2 · 3 · spread². Scores that are not kept in fp32 are rounded themselves:
+        spread². The probabilities are rounded once, values twice (norm, projection), the heads' output and its
+        projection once each, and with biases values and output once more.
         """
         shape = self._shape
         products = (2 * SCORE_SPREAD**2 + 1) * shape.width + positions + shape.heads * shape.head_width
         products += 2 * SCORE_SPREAD**2 * shape.head_width
-        roundings = 6 * SCORE_SPREAD**2 + 5 + 2 * shape.biases + (2 * SCORE_SPREAD**2 + 1) * self._flips(1)
+        roundings = 7 * SCORE_SPREAD**2 + 5 + 2 * shape.biases + (2 * SCORE_SPREAD**2 + 1) * self._flips(1)
         return roundings + self._flips(roundings) + self._per_product * products
 
     def _mlp_roundings(self) -> float:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.types import Work
+from kernels._attention import attention_of
 from kernels._biased import Biased
 from kernels._encoder_parts import Draw, Norm, Trace
 from kernels._encoder_stems import Facts, Roberta, Vit, Whisper
@@ -121,6 +122,7 @@ class Encoder:
         draw = Draw(dtype, device, seed)
         self.shape = shape
         self.dtype = draw.dtype
+        self._attend = attention_of(device, self.dtype)
         self.stem = shape.stem.stem(shape.width, shape.norm_eps, draw)
         self.layers = [self._drawn_layer(draw) for _ in range(shape.layers)]
         self.norm = draw.norm(shape.width, shape.norm_eps) if shape.stem.norms_first else None
@@ -164,7 +166,7 @@ class Encoder:
         batch, positions, width = x_BTD.shape
         qkv = layer.qkv(x_BTD).view(batch, positions, 3, self.shape.heads, -1)
         q_BHTE, k_BHTE, v_BHTE = qkv.permute(2, 0, 3, 1, 4)
-        y_BHTE = self._torch.nn.functional.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE)
+        y_BHTE = self._attend(q_BHTE, k_BHTE, v_BHTE)
         return layer.out(y_BHTE.transpose(1, 2).reshape(batch, positions, width))
 
     def _mlp(self, layer: Layer, x_BTD: torch.Tensor) -> torch.Tensor:

@@ -196,13 +196,14 @@ class Reference:
         """Roundings between x and what attention adds to it.
 
         A query's or key's relative error moves the scores by their spread, and the probabilities with them; each sees
-        the projection and, where that comes first, the norm: 2 · (1 or 2) · spread². The probabilities are rounded
-        once, values as often as keys, the heads' output and its projection once each.
+        the projection and, where that comes first, the norm: 2 · (1 or 2) · spread². Scores that are not kept in fp32
+        are rounded themselves: spread². The probabilities are rounded once, values as often as keys, the heads' output
+        and its projection once each.
         """
         shape, steps = self._shape, 2 if self._shape.stem.norms_first else 1
         products = (2 * SCORE_SPREAD**2 + 1) * shape.width + shape.positions + shape.width
         products += 2 * SCORE_SPREAD**2 * shape.width // shape.heads
-        return 2 * steps * SCORE_SPREAD**2 + 3 + steps + self._per_product * products
+        return (2 * steps + 1) * SCORE_SPREAD**2 + 3 + steps + self._per_product * products
 
     def _mlp_roundings(self) -> float:
         """Roundings between x and what the MLP adds: norm where it comes first, up, GELU, down."""

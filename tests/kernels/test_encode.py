@@ -68,7 +68,7 @@ def altered(linear: Biased, alter: Callable[[torch.Tensor, torch.Tensor], None])
 
 def wrong_head(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one layer of all, one head gets another's output."""
-    attend, calls = torch.nn.functional.scaled_dot_product_attention, iter(range(10_000))
+    attend, calls = model._attend, iter(range(10_000))
 
     def mixed(*args: Any) -> torch.Tensor:
         y_BHTE: torch.Tensor = attend(*args)
@@ -77,26 +77,24 @@ def wrong_head(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
             y_BHTE[:, 3] = y_BHTE[:, 2]
         return y_BHTE
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", mixed)
+    monkeypatch.setattr(model, "_attend", mixed)
 
 
 def causal(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer attends to earlier positions only, as a decoder would."""
-    attend, calls = torch.nn.functional.scaled_dot_product_attention, iter(range(10_000))
+    attend, calls = model._attend, iter(range(10_000))
 
     def masked(*args: Any) -> torch.Tensor:
         y_BHTE: torch.Tensor = attend(*args, is_causal=next(calls) % len(model.layers) == 2)
         return y_BHTE
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", masked)
+    monkeypatch.setattr(model, "_attend", masked)
 
 
 def missing_key(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Attention does not see the first position: the class token, or the start of a sentence."""
-    attend = torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(
-        torch.nn.functional, "scaled_dot_product_attention", lambda q, k, v: attend(q, k[:, :, 1:], v[:, :, 1:])
-    )
+    attend = model._attend
+    monkeypatch.setattr(model, "_attend", lambda q, k, v: attend(q, k[:, :, 1:], v[:, :, 1:]))
 
 
 def swapped_positions(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,27 +46,25 @@ def test_check_is_not_vacuous(cpu_device: CpuDevice) -> None:
 
 def wrong_head(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one layer of all, one head gets another's output."""
-    attend, calls = torch.nn.functional.scaled_dot_product_attention, iter(range(10_000))
+    attend, calls = case.model._attend, iter(range(10_000))
 
     def mixed(*args: Any, **kwargs: Any) -> torch.Tensor:
-        y: torch.Tensor = attend(*args, **kwargs)
+        y_BHTE = attend(*args, **kwargs)
         if next(calls) == DEEP.layers - 1:
-            y[:, 3] = y[:, 2]
-        return y
+            y_BHTE[:, 3] = y_BHTE[:, 2]
+        return y_BHTE
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", mixed)
+    monkeypatch.setattr(case.model, "_attend", mixed)
 
 
 def wrong_group(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """Query heads are dealt out to the key-value heads in turn instead of in blocks."""
-    attend = torch.nn.functional.scaled_dot_product_attention
+    attend = case.model._attend
 
     def dealt(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        assert kwargs.pop("enable_gqa")
-        y: torch.Tensor = attend(q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1), **kwargs)
-        return y
+        return attend(q, k.repeat(1, 2, 1, 1), v.repeat(1, 2, 1, 1), **kwargs)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", dealt)
+    monkeypatch.setattr(case.model, "_attend", dealt)
 
 
 def wrong_position(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,13 +73,8 @@ def wrong_position(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_mask(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    attend = torch.nn.functional.scaled_dot_product_attention
-
-    def unmasked(*args: Any, is_causal: bool, **kwargs: Any) -> torch.Tensor:
-        y: torch.Tensor = attend(*args, **kwargs)
-        return y
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", unmasked)
+    attend = case.model._attend
+    monkeypatch.setattr(case.model, "_attend", lambda q, k, v, is_causal: attend(q, k, v))
 
 
 def wrong_layer(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
