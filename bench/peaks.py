@@ -193,11 +193,11 @@ def peak(device_name: str | None, roof: str) -> Peak | None:
         device_name: the name as NVML or torch reports it.
 
     Returns:
-        None where the card or the figure is not known. All memory roofs share the one bandwidth a datasheet has; a
-        roof with options (the host's memory) is not the card's.
+        None where the card or the figure is not known. All roofs of the card's memory share the one bandwidth that a
+        datasheet has.
     """
     card = _BY_NAME.get(device_name or "")
-    if card is None or "@" in roof:
+    if card is None or "@where=host" in roof:
         return None
     family, _, key = roof.rpartition("/")
     if family == "roof/memory" and card.memory_gb_s is not None:

@@ -23,6 +23,7 @@ NAMES = sorted(peaks._BY_NAME)
         ("NVIDIA H100 80GB HBM3", "roof/memory/read", 3.35e12, "B/s"),
         ("NVIDIA H100 PCIe", "roof/memory/read", 2e12, "B/s"),
         ("NVIDIA H200", "roof/memory/read", 4.8e12, "B/s"),
+        ("NVIDIA H200", "roof/memory/read@backend=cupy", 4.8e12, "B/s"),
         ("NVIDIA H200", "roof/compute/fp8-e5m2xe4m3", 1979e12, "FLOP/s"),  # FP8 is FP8
         ("NVIDIA L40S", "roof/compute/bf16", 362.05e12, "FLOP/s"),
         ("NVIDIA L40S", "roof/compute/int8", 733e12, "OP/s"),

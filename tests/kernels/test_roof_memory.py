@@ -6,6 +6,8 @@ import dataclasses
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,12 +15,14 @@ import torch
 
 from bench.device.base import Device
 from bench.device.cpu import CpuDevice
-from bench.errors import Unsupported
+from bench.errors import Unsupported, UsageError
 from bench.spec import parse_params, workload_name
 from bench.types import Measurement
-from kernels import roof_memory
+from kernels import _memory, roof_memory
+from kernels._team import MOST_THREADS, Team
 from kernels.roof_memory import KERNEL
 from tests.conftest import prepare
+from tests.kernels import cuda_on_cpu
 
 MIB = 1 << 20
 PATTERNS = ("read", "copy", "triad")
@@ -27,9 +31,10 @@ PATTERNS = ("read", "copy", "triad")
 @pytest.fixture
 def small(cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> CpuDevice:
     """A CPU whose cache is so small that 1 MiB is an array."""
-    monkeypatch.setattr(roof_memory, "_CPU_FLOOR_BYTES", MIB)
+    monkeypatch.setattr(_memory, "_CPU_FLOOR_BYTES", MIB)
+    monkeypatch.setattr(roof_memory, "_COLUMNS", 4096)  # 64 rows
     monkeypatch.setattr(roof_memory, "_CHUNK", MIB // 16)  # so that a check takes several
-    cpu_device.cache_bytes = 64 << 10
+    cpu_device.cache_bytes = cpu_device.host_cache_bytes = 64 << 10
     return cpu_device
 
 
@@ -70,7 +75,7 @@ def test_bytes_are_counted_as_stream_counts_them(pattern: str, arrays: int, smal
         ("cpu", 0, 128 * MIB),
         ("cpu", 32 * MIB, 128 * MIB),
         ("cpu", 480 * MIB, 1920 * MIB),
-        ("cpu", 33 * MIB + 1, 132 * MIB + 32768),
+        ("cpu", 33 * MIB + 1, 132 * MIB + MIB // 2),
         ("cuda", 50 * MIB, 1024 * MIB),
         ("cuda", 300 * MIB, 1200 * MIB),
     ],
@@ -80,9 +85,9 @@ def test_an_array_is_four_caches_or_the_floor(
 ) -> None:
     cpu_device.info = dataclasses.replace(cpu_device.info, kind=kind)
     cpu_device.cache_bytes, cpu_device.host_cache_bytes = cache_bytes, 0
-    assert roof_memory._array_bytes(cpu_device, on_host=False) == array_bytes
+    assert _memory.array_bytes(cpu_device, on_host=False) == array_bytes
     cpu_device.cache_bytes, cpu_device.host_cache_bytes = 0, cache_bytes
-    assert roof_memory._array_bytes(cpu_device, on_host=True) == array_bytes
+    assert _memory.array_bytes(cpu_device, on_host=True) == array_bytes
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -100,7 +105,7 @@ def test_arrays_that_do_not_fit_are_unsupported(small: CpuDevice, monkeypatch: p
 
 
 def test_host_memory_of_a_gpu_s_machine_is_on_the_cpu(small: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(roof_memory, "_CUDA_FLOOR_BYTES", 2 * MIB)
+    monkeypatch.setattr(_memory, "_CUDA_FLOOR_BYTES", 2 * MIB)
     monkeypatch.setattr(small, "free_bytes", lambda: 0)  # of the GPU, so it does not matter
     small.info = dataclasses.replace(small.info, kind="cuda")
     small.torch_device = "no such device"
@@ -124,7 +129,7 @@ def test_a_pattern_passes_its_own_check(pattern: str, small: CpuDevice) -> None:
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_inputs_are_random(pattern: str, small: CpuDevice) -> None:
     case = opened(pattern, small)
-    inputs = [case._x_RC] if pattern == "read" else [case._b_N] if pattern == "copy" else [case._b_N, case._c_N]
+    inputs = [case._x_RC] if pattern == "read" else [case._b_RC] if pattern == "copy" else [case._b_RC, case._c_RC]
     for values in inputs:
         assert values.unique().numel() > 0.9 * values.numel()
     if pattern == "triad":
@@ -153,27 +158,139 @@ def test_a_row_read_twice_in_place_of_another_fails(small: CpuDevice) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["copy", "triad"])
-@pytest.mark.parametrize("part", [slice(0, 1), slice(1000, 1016), slice(-1, None)])
-def test_a_wrong_head_block_or_tail_fails(pattern: str, part: slice, small: CpuDevice) -> None:
+@pytest.mark.parametrize("part", [(0, slice(0, 1)), (5, slice(1000, 1016)), (-1, slice(-1, None))])
+def test_a_wrong_head_block_or_tail_fails(pattern: str, part: tuple[int, slice], small: CpuDevice) -> None:
     case = opened(pattern, small)
-    assert not tampered(case, lambda: case._a_N[part].add_(0.001)).check().ok
+    assert not tampered(case, lambda: case._a_RC[part].add_(0.001)).check().ok
 
 
 @pytest.mark.parametrize("pattern", ["copy", "triad"])
 def test_a_tail_not_written_fails(pattern: str, small: CpuDevice) -> None:
     case = opened(pattern, small)
-    assert not tampered(case, lambda: case._a_N[-1:].fill_(math.nan)).check().ok
+    assert not tampered(case, lambda: case._a_RC[-1, -1:].fill_(math.nan)).check().ok
 
 
 def test_a_triad_computed_in_bf16_fails(small: CpuDevice) -> None:
     case = opened("triad", small)
-    assert not tampered(case, lambda: case._a_N.copy_(case._b_N.bfloat16() + 3 * case._c_N.bfloat16())).check().ok
+    assert not tampered(case, lambda: case._a_RC.copy_(case._b_RC.bfloat16() + 3 * case._c_RC.bfloat16())).check().ok
 
 
 def test_importing_the_kernel_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, kernels.roof_memory; print({'torch', 'numpy', 'scipy'} & set(sys.modules) or 'none')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "none"
+
+
+# ---------------------------------------------------------------- the host's team
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("threads", [1, 3, 7, MOST_THREADS + 1])
+def test_any_number_of_threads_does_the_whole_work(pattern: str, threads: int, small: CpuDevice) -> None:
+    small.threads = threads
+    case = opened(pattern, small)
+    assert (case._team is None) == (threads > MOST_THREADS)
+    assert case.check().ok
+    case.close()
+
+
+def test_what_is_between_the_rows_is_not_written(small: CpuDevice) -> None:
+    case = opened("copy", small)
+    rows, columns = case._a_RC.shape
+    with_gaps_RC = torch.as_strided(case._a_RC, (rows, columns + roof_memory._GAP), case._a_RC.stride())
+    assert case.check().ok
+    assert case._a_RC.stride(0) == columns + roof_memory._GAP
+    assert not with_gaps_RC[:, columns:].any()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_share_left_out_fails(pattern: str, small: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.threads = 3
+    launch = Team.launch
+    assert opened(pattern, small).check().ok
+    monkeypatch.setattr(Team, "launch", lambda team, rows, job: launch(team, rows - 1, job))
+    assert not opened(pattern, small).check().ok
+
+
+def test_an_error_in_a_thread_is_raised() -> None:
+    def fail() -> None:
+        raise MemoryError("of the second thread")
+
+    with pytest.raises(MemoryError, match="of the second thread"):
+        Team(2).launch(64, lambda rows: fail if rows.start else list)()
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    """Torch has four, however many this machine has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_torch_has_one_thread_in_each_of_a_team_and_as_many_as_before_outside() -> None:
+    inside: list[int] = []
+    Team(3).launch(3, lambda rows: lambda: inside.append(torch.get_num_threads()))()
+    assert inside == [1, 1, 1]
+    assert torch.get_num_threads() == 4
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(torch.get_num_threads).result() == 4
+
+
+# ---------------------------------------------------------------- CUDA kernels of ours
+
+
+@pytest.fixture
+def gpu(small: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> CpuDevice:
+    """A device that says it is a GPU; its memory is the host's, and our kernels run on its cores."""
+    cuda_on_cpu.install(monkeypatch)
+    monkeypatch.setattr(_memory, "_CUDA_FLOOR_BYTES", MIB)
+    small.info = dataclasses.replace(small.info, kind="cuda")
+    return small
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_cuda_kernel_does_the_same_work(pattern: str, gpu: CpuDevice) -> None:
+    case, in_torch = opened(f"{pattern}@backend=cupy", gpu), opened(pattern, gpu)
+    assert case.work == in_torch.work
+    assert case.check().ok
+    in_torch.launch()
+    out = "_sum_R" if pattern == "read" else "_a_RC"
+    torch.testing.assert_close(getattr(case, out), getattr(in_torch, out))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("position", [0, -1])
+def test_a_wrong_result_of_a_cuda_kernel_fails(pattern: str, position: int, gpu: CpuDevice) -> None:
+    case = opened(f"{pattern}@backend=cupy", gpu)
+    out = case._sum_R if pattern == "read" else case._a_RC.view(-1)
+    assert not tampered(case, lambda: out[position].add_(1)).check().ok
+
+
+@pytest.mark.parametrize("words", [1, 5, 127, 1000, 1537])
+def test_a_cuda_kernel_stops_at_the_end_of_its_arrays(words: int, gpu: CpuDevice) -> None:
+    a_N, b_N, c_N = torch.zeros(4 * words + 4), torch.randn(4 * words + 4), torch.randn(4 * words + 4)
+    cuda_on_cpu.enqueue("triad", a_N.data_ptr(), b_N.data_ptr(), c_N.data_ptr(), words)
+    torch.testing.assert_close(a_N[: 4 * words], (b_N + 3 * c_N)[: 4 * words])
+    assert not a_N[4 * words :].any()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 11, 12, 13, 30])
+def test_a_cuda_kernel_adds_up_every_row_once(rows: int, gpu: CpuDevice) -> None:
+    x_RC = torch.randint(-(1 << 50), 1 << 50, (rows, 4096))
+    sum_R = torch.full((rows + 1,), -1)
+    cuda_on_cpu.enqueue("row_sums", sum_R.data_ptr(), x_RC.data_ptr(), rows)
+    assert torch.equal(sum_R[:-1], x_RC.sum(dim=1))
+    assert sum_R[-1] == -1
+
+
+def test_a_cuda_kernel_needs_a_gpu_and_its_memory(small: CpuDevice) -> None:
+    with pytest.raises(Unsupported, match="a CUDA kernel needs an NVIDIA GPU, and this device is cpu"):
+        opened("copy@backend=cupy", small)
+    with pytest.raises(UsageError, match="on its own memory"):
+        opened("copy@where=host,backend=cupy", small)
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -185,7 +302,7 @@ def test_a_pattern_passes_on_a_gpu_and_a_wrong_block_fails(pattern: str, cuda_de
     case = opened(pattern, cuda_device)
     assert case.work.bytes_moved == case.arrays << 30
     assert case.check().ok
-    out = case._sum_R if pattern == "read" else case._a_N
+    out = case._sum_R if pattern == "read" else case._a_RC
     assert out.is_cuda
     assert not tampered(case, out[-16:].zero_).check().ok
     case.close()
@@ -196,4 +313,15 @@ def test_host_memory_is_read_where_the_device_is_a_gpu(cuda_device: Device) -> N
     case = opened("read@where=host", cuda_device)
     assert not case._x_RC.is_cuda
     assert case.check().ok
+    case.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_our_kernels_pass_on_a_gpu_and_a_wrong_block_fails(pattern: str, cuda_device: Device) -> None:
+    pytest.importorskip("cupy")
+    case = opened(f"{pattern}@backend=cupy", cuda_device)
+    assert case.check().ok
+    out = case._sum_R if pattern == "read" else case._a_RC
+    assert not tampered(case, out[-16:].zero_).check().ok
     case.close()
