@@ -188,6 +188,7 @@ class _Test:
             plan=self.plan,
             device=self.device,
             items=(Item(arm.workload or name),),
+            world_size=registry.devices_of(arm.workload or name),
             replicate=session,
             folder=str(self.folder.path.resolve()),
             scratch=str(self.folder.scratch.resolve()),

@@ -87,6 +87,10 @@ class Kernel(Protocol[P]):
         """Memory that ``prepare`` and ``check`` take on the device at most; 0 where it does not matter."""
         return 0
 
+    def devices(self, params: P) -> int:
+        """How many devices of a kind a launch takes. Where several, the first one's worker measures it, alone."""
+        return 1
+
     def candidates(self, params: P) -> Sequence[P]:
         """Where the best of several is to be searched: a coarse first choice, each a workload in its own right."""
         return ()

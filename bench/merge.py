@@ -68,7 +68,9 @@ def _interrupted_rows(plan: Plan) -> list[Row]:
     rows: list[Row] = []
     for replicate in range(0 if plan.arms else plan.replicates):
         for device in plan.devices:
-            items = tuple(Item(name) for name in plan.workloads[device.kind])
+            alike = [other for other in plan.devices if other.kind == device.kind]
+            names = [name for name in plan.workloads[device.kind] if device in registry.measured_by(name, alike)]
+            items = tuple(map(Item, names))
             job = Job(plan, device, items, replicate, folder="", scratch="")
             for index, item in enumerate(items):
                 row = schema.blank_row(job, index, registry.resolve(item.workload), "interrupted")

@@ -11,12 +11,14 @@ import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import bench
 from bench.errors import ShadowedKernels, UnknownWorkload, UsageError
 from bench.kernel import Kernel
 from bench.spec import Spec, parse_params, pattern, spec_of, workload_name
+
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,17 @@ def kernels_named(text: str) -> list[Kernel[Any]]:
     """The kernel of that name, or those whose names begin with it: ``roof``; none where it is no such name."""
     found = kernels()
     return [found[text]] if text in found else [one for name, one in found.items() if name.startswith(f"{text}/")]
+
+
+def devices_of(name: str) -> int:
+    """How many devices of a kind a launch of that workload takes."""
+    workload = resolve(name)
+    return workload.kernel.devices(workload.params)
+
+
+def measured_by(name: str, devices: Sequence[D]) -> Sequence[D]:
+    """Those of a kind's devices that have a row for it: all, or the first where a launch takes several together."""
+    return devices[:1] if devices_of(name) > 1 else devices
 
 
 def with_roofs(names: Iterable[str], kind: Any) -> tuple[str, ...]:

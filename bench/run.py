@@ -115,8 +115,9 @@ class _Run:
         self.done = 0
         self.total = sum(
             (name, device.kind, device.index, replicate, None) not in self.kept
-            for device in self.plan.devices
-            for name in self.plan.workloads[device.kind]
+            for group in self.groups
+            for name in self.plan.workloads[group[0].kind]
+            for device in registry.measured_by(name, group)
             for replicate in range(self.plan.replicates)
         )
 
@@ -186,16 +187,20 @@ class _Run:
         pending = [
             name
             for name in self.plan.workloads[kind]
-            if any((name, kind, device.index, replicate, None) not in self.kept for device in group)
+            if any(
+                (name, kind, device.index, replicate, None) not in self.kept
+                for device in registry.measured_by(name, group)
+            )
         ]
         random.Random(f"{self.plan.run_id}-{replicate}-{kind}").shuffle(pending)
         sequence = self.next_sequence.get((replicate, kind), 0)
         for names in _processes(pending):
+            devices = registry.measured_by(names[0], group)
             items = {
                 device: tuple(self.items.get((kind, device.index, name), Item(name)) for name in names)
-                for device in group
+                for device in devices
             }
-            self._see_through([self._job(device, items[device], replicate, sequence=sequence) for device in group])
+            self._see_through([self._job(device, items[device], replicate, sequence=sequence) for device in devices])
             sequence += len(names)
 
     def _see_through(self, jobs: Sequence[Job]) -> None:
@@ -206,7 +211,8 @@ class _Run:
             first = min(job.sequence for job in pending)
             group = [job for job in pending if job.sequence == first]
             pending = [job for job in pending if job.sequence > first]
-            together = [dataclasses.replace(job, world_size=len(group), rank=rank) for rank, job in enumerate(group)]
+            world_size = len(group) * registry.devices_of(group[0].items[0].workload)
+            together = [dataclasses.replace(job, world_size=world_size, rank=rank) for rank, job in enumerate(group)]
             for outcome in local.run_group(together, self.folder.lock_fd, self._on_event, self._end_if_told):
                 _raise_fatal(outcome)
                 self._note_calibration(outcome)
@@ -272,10 +278,13 @@ class _Run:
 
 
 def _processes(names: Sequence[str]) -> list[list[str]]:
-    """Which workloads share a process: all of a pass, but for the isolated ones."""
+    """Which workloads share a process: all of a pass that take as many devices, but for the isolated ones."""
     alone = [name for name in names if registry.resolve(name).kernel.isolated]
-    shared = [name for name in names if name not in alone]
-    return [*([shared] if shared else []), *([name] for name in alone)]
+    shared: dict[int, list[str]] = {}
+    for name in names:
+        if name not in alone:
+            shared.setdefault(registry.devices_of(name), []).append(name)
+    return [*(shared[devices] for devices in sorted(shared)), *([name] for name in alone)]
 
 
 def _has_candidates(name: str) -> bool:

@@ -133,6 +133,23 @@ def test_devices_are_loaded_together_and_the_slowest_is_named(tmp_path: Path) ->
     assert not {row["concurrency_group"] for row in alone} & {row["concurrency_group"] for row in together}
 
 
+def test_a_collective_is_measured_once_by_real_processes_while_no_other_worker_is(tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    suite = checkout.suite("fault/none", "collective/all-reduce/w2/kib1", "collective/all-gather/w2/kib1")
+    process = checkout.vnbench("run", suite, "--device", "fake:straggler", "--out", checkout.out)
+    assert process.returncode == 0, process.stderr
+    _, rows = checkout.read()
+    assert by_status(rows).keys() == {"ok"}, process.stdout
+    spanning = [row for row in rows if row["kernel"] == "collective"]
+    assert len(spanning) == 2
+    assert {(row["device_index"], row["rank"], row["world_size"], row["check_error"]) for row in spanning} == {
+        (0, 0, 2, 0.0)
+    }
+    assert not {row["concurrency_group"] for row in spanning} & {
+        row["concurrency_group"] for row in rows if row not in spanning
+    }
+
+
 def test_data_loader_processes_are_forked_from_a_worker_that_listens(tmp_path: Path) -> None:
     """A lock that the listening thread held at the fork would hold up the children for ever."""
     checkout = Checkout(tmp_path)

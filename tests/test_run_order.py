@@ -204,6 +204,30 @@ def test_isolated_workloads_have_a_process_of_their_own(
     assert sorted(job.sequence for job in script.jobs) == [0, 1, 2, 3]
 
 
+def test_what_takes_several_devices_is_measured_by_the_first_one_alone(script: Script, tmp_path: Path) -> None:
+    """Those of as many devices share a process, in which nothing else is measured."""
+    devices = [DeviceInfo("fake", index, "fake", scenario="steady") for index in range(3)]
+    together = [f"collective/{op}/w2/kib1" for op in ("all-reduce", "all-gather")]
+    plan = plan_of(("matmul/fp32/64", *together, "collective/all-reduce/w3/kib1"), devices, 2)
+    path = run.execute(plan, tmp_path)
+    for job in script.jobs:
+        names = sorted(item.workload for item in job.items)
+        spanning = [name for name in names if name.startswith("collective/")]
+        if spanning:
+            assert names in (sorted(together), ["collective/all-reduce/w3/kib1"])
+            assert (job.device.index, job.rank, job.world_size) == (0, 0, 3 if "/w3/" in names[0] else 2)
+        else:
+            assert job.world_size == 3
+    _, rows = store.read(path)
+    assert by_status(rows).keys() == {"ok"}
+    found = Counter(row["workload"] for row in rows)
+    assert {found[name] for name in (*together, "collective/all-reduce/w3/kib1")} == {2}
+    assert found["matmul/fp32/64"] == 2 * 3
+    script.jobs.clear()
+    run.execute(plan, tmp_path / "again", kept=rows)
+    assert script.jobs == []
+
+
 def test_workers_that_died_over_the_same_item_go_on_together(script: Script, tmp_path: Path) -> None:
     """Devices 0 and 1 lose theirs over the second item, device 2 over the third: it must not meet the others."""
     devices = [DeviceInfo("fake", index, "fake", scenario="steady") for index in range(3)]

@@ -1,0 +1,275 @@
+"""``Ranks``: the processes that perform a launch together, one per device; this one is rank 0 and leads.
+
+While rank 0 is timed, the others repeat the same launch of their own accord. Its collectives keep all in step, so that
+nothing but the work is in a sample: no message, no lock. They are stopped by a number: rank 0 says after how many
+launches the run ends, further ahead than any of them can be, hears that all have taken note, and goes there with them.
+No rank is ahead of rank 0 by more than the launch in which it waits and, on a GPU, by what it may have queued.
+
+The others end with the process that started them: they see the end of a pipe.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import math
+import multiprocessing
+import signal
+import tempfile
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from bench.device.base import Device
+from bench.errors import Unsupported, is_device_lost
+from bench.kernel import Case
+from bench.types import Check, Work
+from kernels._rank import ANSWER_S, QUEUED, MakePart, Part, Place, serve
+
+_LEAVE_S = 5.0
+_COMPLAIN_S = 2.0  # what all ranks together have to say why they failed, once one has
+
+
+class RankLost(Exception):
+    """A rank has died, or does not answer. What a rank itself has to say of a failure is a RuntimeError."""
+
+
+def _places(world: int, device: Device, store: str) -> list[Place]:
+    """Rank 0 is on the device that is measured, the others are on those behind it.
+
+    Raises:
+        Unsupported: there are not so many GPUs, or torch was built without its distributed part.
+    """
+    import torch
+
+    if not torch.distributed.is_available():
+        raise Unsupported("this torch is built without torch.distributed")
+    threads = max(1, device.threads // world)
+    if device.info.kind != "cuda":
+        return [Place(rank, world, "cpu", threads, store) for rank in range(world)]
+    gpus = torch.cuda.device_count()
+    if gpus < world:
+        raise Unsupported(f"{world} ranks need a GPU each; CUDA shows {gpus}")
+    indices = [(device.info.index + rank) % gpus for rank in range(world)]
+    return [Place(rank, world, f"cuda:{index}", threads, store) for rank, index in enumerate(indices)]
+
+
+class _Peer:
+    """Another rank, as rank 0 knows it."""
+
+    def __init__(self, place: Place) -> None:
+        self.rank = place.rank
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        self._connection, its_end = context.Pipe()
+        self._process: BaseProcess = context.Process(target=serve, args=(its_end, place), daemon=True)
+        self._process.start()
+        its_end.close()
+
+    def tell(self, order: str, value: object = None) -> None:
+        """Raises RankLost where it has died."""
+        try:
+            self._connection.send((order, value))
+        except OSError:
+            raise RankLost(self._how_it_ended()) from None
+
+    def answer(self) -> Any:
+        """What it says to an order. Raises RuntimeError with its words, or RankLost where it has none."""
+        if not self._connection.poll(ANSWER_S):
+            raise RankLost(f"rank {self.rank} gave no answer within {ANSWER_S:g} s")
+        return self._heard()
+
+    def complaint(self, wait_s: float) -> Exception | None:
+        """Why it failed or how it died, if it tells within that time."""
+        try:
+            while self._connection.poll(wait_s):
+                self._heard()
+        except (RuntimeError, RankLost) as error:
+            return error
+        return None
+
+    def end(self, wait_s: float) -> None:
+        self._process.join(wait_s)
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+
+    def _heard(self) -> Any:
+        try:
+            words, value = self._connection.recv()
+        except (EOFError, OSError):
+            raise RankLost(self._how_it_ended()) from None
+        if words is not None:
+            raise RuntimeError(f"rank {self.rank}: {words}")
+        return value
+
+    def _how_it_ended(self) -> str:
+        self._process.join(_LEAVE_S)
+        code = self._process.exitcode or 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"rank {self.rank} {how}"
+
+
+class Ranks:
+    """The processes of one group, led by this one."""
+
+    def __init__(self, world: int, device: Device) -> None:
+        """Raises:
+        Unsupported: see ``_places``.
+        RuntimeError, RankLost: another rank failed.
+        """
+        self._folder = tempfile.TemporaryDirectory(prefix="vnbench-", ignore_cleanup_errors=True)
+        self.place, *others = _places(world, device, str(Path(self._folder.name, "ranks")))
+        self._peers: list[_Peer] = []
+        self.is_whole = True
+        self._is_running = False
+        with self.held_together():
+            self._peers += [_Peer(place) for place in others]
+            self._answers()  # they have loaded what takes seconds
+            self._tell("join")
+            self.place.join()
+            self._answers()
+
+    @contextlib.contextmanager
+    def held_together(self) -> Iterator[None]:
+        """A failure in here ends the group, and is told in the words of the ranks that failed."""
+        try:
+            yield
+        except Exception as error:
+            self.is_whole = False
+            complaints = [peer.complaint(_COMPLAIN_S / len(self._peers)) for peer in self._peers]
+            self.close()
+            told = list(filter(None, complaints))
+            if not told or is_device_lost(error) or not isinstance(error, RuntimeError | RankLost):
+                raise
+            kind = RankLost if any(isinstance(one, RankLost) for one in told) else RuntimeError
+            raise kind("; ".join(map(str, told))) from error
+
+    def prepare(self, make: MakePart, params: object, seed: int) -> Part:
+        """This rank's part, once all have theirs."""
+        self._tell("prepare", (make, params, seed))
+        part = make(params, self.place.torch_device, seed)
+        self._answers()
+        return part
+
+    def check(self, part: Part) -> Check:
+        """All parts are checked, in one launch of all; the worst of their checks."""
+        self._tell("check")
+        checks: list[Check] = [part.check(), *self._answers()]
+        return max(checks, key=lambda check: math.inf if math.isnan(check.error) else check.error)
+
+    def run(self) -> None:
+        """Let the others launch until they are told where it ends."""
+        self._is_running = True
+        self._tell("run")
+
+    def end_run(self, launches: int) -> int:
+        """After how many launches all of them end the run, this rank having begun so many."""
+        last = launches + 1 + (2 * QUEUED if self.place.is_gpu else 0)
+        self._tell("end after", last)
+        self._answers()
+        self._is_running = False
+        return last
+
+    def drop(self) -> None:
+        """Let the others forget their parts."""
+        self._tell("drop")
+        self._answers()
+
+    def close(self) -> None:
+        """End the others: in order, or by force where the group has failed or is in the middle of a run."""
+        in_order = self.is_whole and not self._is_running
+        with contextlib.suppress(RuntimeError, RankLost):
+            if in_order:
+                self._tell("leave")
+            self.place.leave(in_order)
+        for peer in self._peers:
+            peer.end(_LEAVE_S if in_order else 0.0)
+        self._peers.clear()
+        self._folder.cleanup()
+        self.is_whole = False
+
+    def _tell(self, order: str, value: object = None) -> None:
+        for peer in self._peers:
+            peer.tell(order, value)
+
+    def _answers(self) -> list[Any]:
+        return [peer.answer() for peer in self._peers]
+
+
+# Starting processes takes seconds, so the group stays for the next case of this process that wants the same.
+_kept: dict[tuple[int, str], Ranks] = {}
+
+
+def kept_ranks(world: int, device: Device) -> Ranks:
+    """The group of so many ranks from that device on; another one is ended first."""
+    key = world, device.torch_device
+    if key not in _kept or not _kept[key].is_whole:
+        end_ranks()
+        _kept[key] = Ranks(world, device)
+    return _kept[key]
+
+
+@atexit.register
+def end_ranks() -> None:
+    """End the processes that were kept."""
+    while _kept:
+        _kept.popitem()[1].close()
+
+
+class RankedCase(Case):
+    """A case whose launches several processes perform together. Rank 0's is the one that is timed.
+
+    The ranks have parts of one case at a time.
+    """
+
+    def __init__(self, make: MakePart, params: object, world: int, work: Work, device: Device, seed: int) -> None:
+        import torch
+
+        self.work = work
+        self._ranks = kept_ranks(world, device)
+        self._run_launches: int | None = None  # of the run in progress, if any
+        with self._ranks.held_together():
+            self.part = self._ranks.prepare(make, params, seed)
+        self._threads = torch.get_num_threads()
+        torch.set_num_threads(self._ranks.place.threads)
+
+    def launch(self) -> None:
+        if self._run_launches is None:
+            self._begin_run()
+        try:
+            self.part.launch()
+        except RuntimeError as error:
+            self._fail(error)
+        self._run_launches += 1  # type: ignore[operator]
+
+    def check(self) -> Check:
+        with self._ranks.held_together():
+            self._end_run()
+            return self._ranks.check(self.part)
+
+    def close(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._threads)
+        if self._ranks.is_whole:
+            with self._ranks.held_together():
+                self._end_run()
+                self._ranks.drop()
+        del self.part
+
+    def _begin_run(self) -> None:
+        with self._ranks.held_together():
+            self._ranks.run()
+        self._run_launches = 0
+
+    def _end_run(self) -> None:
+        """Go with the others to the end of the run, so that all wait for orders."""
+        if self._run_launches is not None:
+            for _ in range(self._run_launches, self._ranks.end_run(self._run_launches)):
+                self.part.launch()
+            self._run_launches = None
+
+    def _fail(self, error: RuntimeError) -> None:
+        with self._ranks.held_together():
+            raise error

@@ -1,0 +1,307 @@
+"""Collectives between real processes: every rank's every element is checked, and one wrong one is found."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.device.cpu import CpuDevice
+from bench.errors import Unsupported
+from bench.kernel import Case
+from bench.spec import parse_params, workload_name
+from bench.types import Measurement
+from kernels import _ranks, collective
+from kernels.collective import KERNEL, OPS, Collective, CollectiveCase, CollectiveParams
+from tests.checkout import ROOT, wait_until
+from tests.conftest import prepare
+
+PATIENCE = 7  # launches before each check: the ranks have to stay in step
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    yield
+    _ranks.end_ranks()
+
+
+@pytest.fixture
+def opened(cpu_device: CpuDevice) -> Iterator[Any]:
+    """A case of a workload, for whose parts another class may stand in."""
+    cases: list[Case] = []
+
+    def open_case(text: str, make: type[Collective] = Collective) -> CollectiveCase:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(collective, "Collective", make)
+            case = prepare(KERNEL, f"collective/{text}", cpu_device)
+        assert isinstance(case, CollectiveCase)
+        cases.append(case)
+        return case
+
+    yield open_case
+    for case in cases:
+        case.close()
+
+
+# ---------------------------------------------------------------- faults, as a rank other than the timed one has them
+
+
+class WrongElement(Collective):
+    def launch(self) -> None:
+        super().launch()
+        if self._rank == 1:
+            self.received[-1] *= 2
+
+
+class WrongInput(Collective):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        if self._rank == 1:
+            self.sent[17] *= 2
+
+
+class Swapped(Collective):
+    def launch(self) -> None:
+        super().launch()
+        if self._rank == 1:
+            self.received.copy_(self.received.roll(1))
+
+
+class Idle(Collective):
+    def launch(self) -> None:
+        pass
+
+
+class Failing(Collective):
+    def launch(self) -> None:
+        super().launch()
+        self.launches = getattr(self, "launches", 0) + 1
+        if self._rank == 1 and self.launches == 5:
+            raise ValueError("enough of it")
+
+
+# ---------------------------------------------------------------- names, work
+
+
+@pytest.mark.parametrize("name", KERNEL.catalogue)
+def test_names_are_read_back(name: str) -> None:
+    assert workload_name("collective", parse_params("collective", CollectiveParams, name)) == name
+
+
+@given(st.integers(1, 2000), st.sampled_from(["kib", "mib", "gib"]))
+def test_a_size_has_one_spelling(number: int, unit: str) -> None:
+    text = f"{unit}{number}"
+    if number % 1024 == 0 and unit != "gib":
+        with pytest.raises(ValueError, match=text):
+            collective._parse_size(text)
+    else:
+        size = collective._parse_size(text)
+        assert size == number * 1024 ** (["kib", "mib", "gib"].index(unit) + 1)
+        assert collective._show_size(size) == text
+
+
+@pytest.mark.parametrize("text", ["kib0", "kib-1", "kib01", "tib1", "1024", "kib", "mib1.5"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        collective._parse_size(text)
+
+
+def pieces_sent(op: str, world: int) -> set[int]:
+    """What each rank sends where pieces go round a ring, or straight to who wants them; counted one by one."""
+    sent = [0] * world
+    rounds = {"all-reduce": 2, "all-gather": 1, "reduce-scatter": 1, "all-to-all": 1}[op]
+    for _ in range(rounds):
+        for rank in range(world):
+            for other in range(world):
+                sent[rank] += other != rank
+    return set(sent)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("world", [2, 3, 8])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_work_is_what_each_rank_has_to_send(op: str, world: int, dtype: str) -> None:
+    params = CollectiveParams(op, world, 1 << 20, dtype)
+    item_bytes = {"fp32": 4, "bf16": 2}[dtype]
+    piece_bytes = (1 << 20) // (world * item_bytes) * item_bytes
+    work = KERNEL.work(params)
+    assert work.unit == "B/s"
+    assert {work.bytes_moved} == {count * piece_bytes for count in pieces_sent(op, world)}
+
+
+def test_bus_and_algorithm_bandwidth_are_those_of_nccl_tests(opened: Any) -> None:
+    """1 MiB in 1 ms: 1.05 GB/s; two ranks' all-reduce has 2 (2-1)/2 of that on the bus, an all-gather (2-1)/2."""
+    measurement = Measurement((900_000, 1_000_000, 1_100_000), (), (0, 0, 0), (), 1, True, False)
+    for op, factor in {"all-reduce": 1.0, "all-gather": 0.5}.items():
+        case = opened(f"{op}/w2/mib1")
+        figures = {metric.name: metric.value for metric in case.metrics(measurement)}
+        assert figures == {"algbw": pytest.approx((1 << 20) / 1e-3), "latency_s": pytest.approx(1e-3)}
+        busbw = case.work.rate(statistics.median(measurement.elapsed_ns))
+        assert busbw == pytest.approx(factor * figures["algbw"])
+
+
+def test_the_generator_is_splitmix64() -> None:
+    """The first numbers of the seed 0, from the authors' C (prng.di.unimi.it/splitmix64.c)."""
+    bits = collective.mixed(torch.arange(1, 4)).tolist()
+    assert [value % 2**64 for value in bits] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+
+
+# ---------------------------------------------------------------- the check
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("size", ["kib1", "mib4", "kib3@dtype=bf16"])
+def test_every_rank_receives_what_it_should_before_and_after_launches(opened: Any, op: str, size: str) -> None:
+    case = opened(f"{op}/w2/{size}")
+    for launches in (0, PATIENCE, 0, 1):
+        for _ in range(launches):
+            case.launch()
+        check = case.check()
+        assert check.ok, check
+    received = case.part.received.float() / collective._SCALE
+    assert received.isfinite().all()
+    assert len(received.unique()) > 50
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize(("fault", "least"), [(WrongElement, 1), (WrongInput, 1), (Swapped, 2), (Idle, 100)])
+def test_what_goes_wrong_on_another_rank_fails(opened: Any, op: str, fault: type[Collective], least: int) -> None:
+    case = opened(f"{op}/w2/kib1", fault)
+    case.launch()
+    check = case.check()
+    assert check.error >= least
+    assert not check.ok
+    assert "on rank" in check.detail
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_one_wrong_element_of_this_rank_is_found(opened: Any, op: str) -> None:
+    case = opened(f"{op}/w2/kib1")
+    assert case.check().error == 0
+    case.part.received[3] = math.nan
+    assert case.part.wrong() == 1
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_sums_in_place_stay_numbers_however_often_they_are_taken(opened: Any, dtype: str) -> None:
+    case = opened(f"all-reduce/w2/kib1@dtype={dtype}")
+    largest = 0.0
+    for _ in range(450):
+        case.launch()
+        largest = max(largest, float(case.part.received.abs().max()))
+    assert 2.0**90 < largest < 2.0**126
+    assert int((case.part.received == 0).sum()) < 0.05 * len(case.part.received)
+    assert case.check().ok
+
+
+def test_ranks_share_the_threads_and_give_them_back(cpu_device: CpuDevice) -> None:
+    before = torch.get_num_threads()
+    with contextlib.closing(prepare(KERNEL, "collective/all-to-all/w2/kib1", cpu_device)):
+        assert torch.get_num_threads() == max(1, cpu_device.threads // 2)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("text", ["all-reduce/w1/kib1", "all-reduce/w512/kib1"])
+def test_a_collective_needs_two_ranks_and_an_element_for_each(cpu_device: CpuDevice, text: str) -> None:
+    with pytest.raises(Unsupported, match="between two ranks"):
+        prepare(KERNEL, f"collective/{text}", cpu_device)
+
+
+def test_processes_that_do_not_fit_into_memory_are_not_started(
+    cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = parse_params("collective", CollectiveParams, "collective/all-reduce/w8/gib1")
+    monkeypatch.setattr(cpu_device, "free_bytes", lambda: 7 * KERNEL.memory_bytes(params))
+    with pytest.raises(Unsupported, match="8 processes need"):
+        KERNEL.prepare(params, cpu_device, 0)
+
+
+# ---------------------------------------------------------------- ranks that fail; the last ones: they end the group
+
+
+def test_the_words_of_a_rank_that_fails_are_the_error(opened: Any) -> None:
+    case = opened("all-reduce/w2/kib1", Failing)
+    with pytest.raises(RuntimeError, match="rank 1: ValueError: enough of it"):
+        for _ in range(10):
+            case.launch()
+
+
+def test_three_ranks_and_the_death_of_one(opened: Any) -> None:
+    """Three do not divide 256 elements: one is left out."""
+    for op in OPS:
+        case = opened(f"{op}/w3/kib1")
+        assert case.part._params.whole_bytes == 1020
+        case.launch()
+        assert case.check().ok
+    case.launch()
+    case._ranks._peers[1]._process.kill()
+    with pytest.raises(_ranks.RankLost, match="rank 2 was killed by SIGKILL"):
+        for _ in range(3):
+            case.launch()
+    assert not case._ranks.is_whole
+
+
+LED = """
+import os, sys, time
+from pathlib import Path
+from bench.device.cpu import CpuDevice
+from bench.types import DeviceInfo
+from kernels.collective import KERNEL, CollectiveParams
+
+if __name__ == "__main__":
+    case = KERNEL.prepare(CollectiveParams("all-reduce", 2, 1024), CpuDevice(DeviceInfo("cpu", 0, "test"), Path()), 0)
+    case.launch()  # the other rank waits in the next one
+    print(case._ranks._peers[0]._process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_other_ranks_end_with_the_process_that_leads_them(tmp_path: Path) -> None:
+    script = tmp_path / "led.py"
+    script.write_text(LED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True) as leader:
+        assert leader.stdout is not None
+        led = Path("/proc") / leader.stdout.readline().strip()
+        assert led.name.isdigit()
+        assert led.exists()
+        leader.kill()
+    wait_until(lambda: not led.exists(), f"the end of {led}")
+
+
+# ---------------------------------------------------------------- on GPUs
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("size", ["kib1", "mib64", "mib1@dtype=bf16"])
+def test_check_passes_between_gpus_and_a_wrong_rank_fails(cuda_device: Any, op: str, size: str) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU only")
+    for make, ok in ((Collective, True), (WrongElement, False)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(collective, "Collective", make)
+            case = prepare(KERNEL, f"collective/{op}/w2/{size}", cuda_device)
+        block = cuda_device.repeat(case.launch, 300)  # so many that it tries to capture them, and is refused
+        block()
+        block()
+        assert case.check().ok == ok
+        case.close()
+
+
+@pytest.mark.gpu
+def test_more_ranks_than_gpus_are_unsupported(cuda_device: Any) -> None:
+    gpus = torch.cuda.device_count()
+    with pytest.raises(Unsupported, match=f"{gpus + 1} ranks need a GPU each; CUDA shows {gpus}"):
+        prepare(KERNEL, f"collective/all-reduce/w{gpus + 1}/mib1", cuda_device)
