@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from kernels._attention import attention_of
 from kernels._biased import Biased
 from kernels._decoder_shape import Shape, alibi_slopes, rope_frequencies
-from kernels._linear import Linears
+from kernels._linear import Linear, Linears
 from kernels._mlp import Experts, Matrix, Mlp
 from kernels._opaque import Opaque
 
@@ -66,7 +66,7 @@ class Decoder:
         self.layers = [self._layer() for _ in range(shape.layers)]
         self.norm = self._norm()
         self.embedding_VD = self._weight(shape.vocabulary, shape.width)
-        self.head = self.linears(self.embedding_VD if shape.tied else self._weight(shape.vocabulary, shape.width))
+        self.head = self._head(self.embedding_VD if shape.tied else self._weight(shape.vocabulary, shape.width))
         has_turns = shape.rope_theta is not None
         self.turns_SP2 = rope_turns(shape, positions, device) if has_turns else None
         self.alibi_HS = None if has_turns else alibi_biases(shape, positions, device).to(self.dtype)
@@ -80,8 +80,8 @@ class Decoder:
         qkv_ND[:query_width] *= SCORE_SPREAD
         return Layer(
             attention_norm=self._norm(),
-            qkv=self._matrix(qkv_ND),
-            out=self._matrix(self._weight(shape.width, query_width)),
+            qkv=self._matrix(qkv_ND, "qkv"),
+            out=self._matrix(self._weight(shape.width, query_width), "out"),
             mlp_norm=self._norm(),
             mlp=self._mlp_weights(),
         )
@@ -91,7 +91,7 @@ class Decoder:
         up_rows = (2 if shape.gated else 1) * shape.mlp_width
         if shape.experts == 1:
             up, down = self._weight(up_rows, shape.width), self._weight(shape.width, shape.mlp_width)
-            return Mlp(self._matrix(up), self._matrix(down), shape.gated)
+            return Mlp(self._matrix(up, "up"), self._matrix(down, "down"), shape.gated)
         return Experts(
             self._weight(shape.experts, shape.width),
             self._weight(shape.experts, up_rows, shape.width),
@@ -109,7 +109,11 @@ class Decoder:
         bias = self._torch.empty(rows, dtype=self.dtype, device=self.device)
         return bias.normal_(0.0, _BIAS_SPREAD, generator=self._generator)
 
-    def _matrix(self, weight_NK: torch.Tensor) -> Matrix:
+    def _head(self, weight_VD: torch.Tensor) -> Linear:
+        return self.linears(weight_VD)
+
+    def _matrix(self, weight_NK: torch.Tensor, part: str) -> Matrix:
+        """One of a layer's matrices. ``part``, which it is, matters where several devices share a model."""
         linear = self.linears(weight_NK)
         return Biased(linear, self._bias(len(weight_NK))) if self.shape.biases else linear
 

@@ -22,8 +22,6 @@ from bench.types import Check
 
 # What a rank may take for one answer, or for its share of one collective, before the others give it up.
 ANSWER_S = 60.0
-# A rank on a GPU queues so many launches, then waits until as many before them are done: never more than twice this.
-QUEUED = 16
 
 
 class Part(Protocol):
@@ -83,6 +81,22 @@ class Place:
             dist.destroy_process_group()
 
 
+@dataclass(frozen=True)
+class RankDevice:
+    """What a part may ask of its device where nothing is timed."""
+
+    torch_device: str
+
+    def mark(self, name: str) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        import torch
+
+        if self.torch_device != "cpu":
+            torch.cuda.synchronize()
+
+
 def serve(connection: Connection, place: Place) -> None:
     """The life of a rank that rank 0 has started. Each answer is the words of a failure, or None, and a value."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a worker ignores it
@@ -135,7 +149,7 @@ class _Led:
         while True:
             order, value = self._orders.get()
             if order == "run":
-                self._run()
+                self._run(value)
             elif order == "leave":
                 return self._place.leave()
             else:
@@ -156,7 +170,8 @@ class _Led:
                 gc.collect()
         return None
 
-    def _run(self) -> None:
+    def _run(self, at_once: int) -> None:
+        """Launch until the end. A GPU gets so many at once while it performs as many: it never has more than both."""
         import torch
 
         assert self._part is not None
@@ -164,7 +179,7 @@ class _Led:
         while launches < self._last:
             self._part.launch()
             launches += 1
-            if self._place.is_gpu and launches % QUEUED == 0:
+            if self._place.is_gpu and launches % at_once == 0:
                 earlier, queued = queued, torch.cuda.Event()
                 queued.record()
                 if earlier is not None:

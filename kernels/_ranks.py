@@ -24,8 +24,9 @@ from typing import Any
 from bench.device.base import Device
 from bench.errors import Unsupported, is_device_lost
 from bench.kernel import Case
-from bench.types import Check, Work
-from kernels._rank import ANSWER_S, QUEUED, MakePart, Part, Place, serve
+from bench.types import Check
+from bench.units import show_bytes
+from kernels._rank import ANSWER_S, MakePart, Part, Place, serve
 
 _LEAVE_S = 5.0
 _COMPLAIN_S = 2.0  # what all ranks together have to say why they failed, once one has
@@ -53,6 +54,16 @@ def _places(world: int, device: Device, store: str) -> list[Place]:
         raise Unsupported(f"{world} ranks need a GPU each; CUDA shows {gpus}")
     indices = [(device.info.index + rank) % gpus for rank in range(world)]
     return [Place(rank, world, f"cuda:{index}", threads, store) for rank, index in enumerate(indices)]
+
+
+def require_memory(world: int, each_bytes: int, device: Device) -> None:
+    """
+    Raises:
+        Unsupported: processes on a CPU share its memory, and it has not enough for all.
+    """
+    needed, free = world * each_bytes, device.free_bytes()
+    if device.info.kind != "cuda" and free is not None and needed > free:
+        raise Unsupported(f"{world} processes need {show_bytes(needed)}, {show_bytes(free)} are free")
 
 
 class _Peer:
@@ -158,14 +169,14 @@ class Ranks:
         checks: list[Check] = [part.check(), *self._answers()]
         return max(checks, key=lambda check: math.inf if math.isnan(check.error) else check.error)
 
-    def run(self) -> None:
-        """Let the others launch until they are told where it ends."""
+    def run(self, queued: int) -> None:
+        """Let the others launch until they are told where it ends; on a GPU they queue so many, twice."""
         self._is_running = True
-        self._tell("run")
+        self._tell("run", queued)
 
-    def end_run(self, launches: int) -> int:
+    def end_run(self, launches: int, queued: int) -> int:
         """After how many launches all of them end the run, this rank having begun so many."""
-        last = launches + 1 + (2 * QUEUED if self.place.is_gpu else 0)
+        last = launches + 1 + (2 * queued if self.place.is_gpu else 0)
         self._tell("end after", last)
         self._answers()
         self._is_running = False
@@ -223,10 +234,14 @@ class RankedCase(Case):
     The ranks have parts of one case at a time.
     """
 
-    def __init__(self, make: MakePart, params: object, world: int, work: Work, device: Device, seed: int) -> None:
+    def __init__(self, make: MakePart, params: object, world: int, device: Device, seed: int, queued: int = 16) -> None:
+        """
+        Args:
+            queued: launches that keep a GPU busy while Python enqueues as many; up to twice so many more end a run.
+        """
         import torch
 
-        self.work = work
+        self._queued = queued
         self._ranks = kept_ranks(world, device)
         self._run_launches: int | None = None  # of the run in progress, if any
         with self._ranks.held_together():
@@ -260,13 +275,14 @@ class RankedCase(Case):
 
     def _begin_run(self) -> None:
         with self._ranks.held_together():
-            self._ranks.run()
+            self._ranks.run(self._queued)
         self._run_launches = 0
 
     def _end_run(self) -> None:
         """Go with the others to the end of the run, so that all wait for orders."""
         if self._run_launches is not None:
-            for _ in range(self._run_launches, self._ranks.end_run(self._run_launches)):
+            last = self._ranks.end_run(self._run_launches, self._queued)
+            for _ in range(self._run_launches, last):
                 self.part.launch()
             self._run_launches = None
 

@@ -20,8 +20,7 @@ from bench.errors import Unsupported
 from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, Measurement, Metric, Work
-from bench.units import show_bytes
-from kernels._ranks import RankedCase
+from kernels._ranks import RankedCase, require_memory
 
 if TYPE_CHECKING:
     import torch
@@ -192,7 +191,9 @@ def mixed(counters: torch.Tensor) -> torch.Tensor:
 
 class CollectiveCase(RankedCase):
     def __init__(self, params: CollectiveParams, device: Device, seed: int) -> None:
-        super().__init__(Collective, params, params.world, params.work, device, seed)
+        queued = max(1, min(16, (64 << 20) // params.size))
+        super().__init__(Collective, params, params.world, device, seed, queued)
+        self.work = params.work
         self._whole_bytes = params.whole_bytes
 
     def metrics(self, measurement: Measurement) -> list[Metric]:
@@ -251,9 +252,7 @@ class CollectiveKernel(Kernel[CollectiveParams]):
         """
         if params.world < 2 or not params.piece:
             raise Unsupported("a collective is between two ranks at least, with an element for each")
-        needed, free = params.world * self.memory_bytes(params), device.free_bytes()
-        if device.info.kind == "cpu" and free is not None and needed > free:
-            raise Unsupported(f"{params.world} processes need {show_bytes(needed)}, {show_bytes(free)} are free")
+        require_memory(params.world, self.memory_bytes(params), device)
         return CollectiveCase(params, device, seed)
 
     def devices(self, params: CollectiveParams) -> int:

@@ -18,6 +18,7 @@ import functools
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from bench.device.base import Device
 from bench.errors import UsageError
@@ -25,10 +26,13 @@ from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, DeviceKind, Measurement, Metric, Work
 from kernels._decoder import Decoder, Trace
-from kernels._decoder_reference import Reference, memory_bytes
+from kernels._decoder_reference import Reference
 from kernels._decoder_shape import DTYPES, ITEM_BYTES, SHAPES, forward_work, require_format, require_positions, tiny
+from kernels._decoder_sharded import ShardedDecoder, ShardedReference, require_shards, shard, shard_memory_bytes
 from kernels._decoder_steps import MODES, made_ready
 from kernels._linear import WEIGHTS, arithmetic
+from kernels._rank import RankDevice
+from kernels._ranks import RankedCase, require_memory
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,16 @@ class DecodeParams:
     dtype: str = option("bf16", choices=DTYPES)
     mode: str = option("eager", choices=MODES, added_later=True)
     weights: str = option("dense", choices=WEIGHTS, added_later=True)
+    tp: int = option(1, added_later=True)
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UsageError("a burst of no steps", "Ask for steps=1 or more")
         require_positions(self.model, self.context + self.steps)
         require_format(self.model, self.weights)
+        require_shards(self.model, self.tp)
+        if self.tp > 1 and self.mode == "compiled":
+            raise UsageError("several devices are not compiled for", "Take mode=eager or mode=graph")
 
     @property
     def positions(self) -> range:
@@ -54,8 +62,9 @@ class DecodeParams:
 
     @property
     def work(self) -> Work:
-        item_bytes = ITEM_BYTES[self.dtype]
-        return forward_work(SHAPES[self.model], self.batch, self.positions, 1, item_bytes, self.weights)
+        """Of one device, but for the tokens."""
+        shape = shard(SHAPES[self.model], self.tp)
+        return forward_work(shape, self.batch, self.positions, 1, ITEM_BYTES[self.dtype], self.weights)
 
 
 class DecodeCase(Case):
@@ -65,10 +74,13 @@ class DecodeCase(Case):
         shape = SHAPES[params.model]
         slots = params.positions.stop
         self.work = params.work
-        self._device = device
+        self.device = device
         self._positions = params.positions
-        self.model = Decoder(shape, params.dtype, device.torch_device, seed, positions=slots, weights=params.weights)
-        self._reference = Reference(self.model)
+        arguments = shape, params.dtype, device.torch_device, seed, slots, params.weights
+        self.model = Decoder(*arguments) if params.tp == 1 else ShardedDecoder(*arguments)
+        self._reference = (
+            ShardedReference(self.model) if isinstance(self.model, ShardedDecoder) else Reference(self.model)
+        )
         self._cache = self.model.new_cache(params.batch, slots)
         self._first_B1 = self.model.random_tokens(params.batch, 1)
         self._chosen_BT = torch.empty(params.batch, params.steps, dtype=torch.int64, device=device.torch_device)
@@ -81,7 +93,7 @@ class DecodeCase(Case):
     def launch(self) -> None:
         for step in self._steps.calls:
             step()
-            self._device.mark("step")
+            self.device.mark("step")
 
     def _step(self, step: int, trace: Trace | None = None) -> None:
         import torch
@@ -106,7 +118,7 @@ class DecodeCase(Case):
         if self._steps.replayed:
             self._poison()
             self.launch()
-        self._device.synchronize()
+        self.device.synchronize()
         context = self._positions.start
         return self._reference.check(trace, tokens_BT, context, self._cache, self._logits_BV, self._chosen_BT)
 
@@ -128,6 +140,24 @@ class DecodeCase(Case):
 
     def close(self) -> None:
         del self.model, self._reference, self._cache, self._steps
+
+
+class RankedDecodeCase(RankedCase):
+    """The same by several ranks, each with a shard of the model; marks are rank 0's."""
+
+    def __init__(self, params: DecodeParams, device: Device, seed: int) -> None:
+        super().__init__(decode_part, params, params.tp, device, seed, queued=1)
+        assert isinstance(self.part, DecodeCase)
+        self.part.device = device
+        self.work = params.work
+
+    def metrics(self, measurement: Measurement) -> list[Metric]:
+        assert isinstance(self.part, DecodeCase)
+        return self.part.metrics(measurement)
+
+
+def decode_part(params: DecodeParams, torch_device: str, seed: int) -> DecodeCase:
+    return DecodeCase(params, cast(Device, RankDevice(torch_device)), seed)
 
 
 def _step_ns(measurement: Measurement) -> list[int]:
@@ -155,20 +185,24 @@ class DecodeKernel(Kernel[DecodeParams]):
             "weights": "how matrices are stored: dense, in dtype; int8, with a scale for each row; int4, with a scale "
             "for each 128 elements of a row (64 or 32 where 128 does not divide it); fp8, in e4m3 with a scale for "
             "each matrix, and then activations are rounded to e4m3 as well. Embeddings, norms and biases stay dense",
+            "tp": "tensor parallelism: devices that compute each token together, each with its share of the heads, of "
+            "the MLP and of the vocabulary, as in Megatron-LM (Shoeybi et al. 2019, arXiv 1909.08053, section 3)",
         },
         work="FLOPs: 2 for each matrix weight and token (Kaplan et al. 2020, arXiv 2001.08361, table 1), of the "
         "experts only a token's own, and 4·H·E for each query and position it sees (Dao 2023, arXiv 2307.08691, "
         "section 4.1). Bytes: in every step the weights of layers, norms and head once, and not an untied embedding "
         "table; of the experts as many as a batch chooses on average when all are equally likely (sparse MBU, arXiv "
         "2412.07067, section 4); and the cached keys and values (Pope et al. 2022, arXiv 2211.05102, section 2). "
-        "Matrices count as they are stored, scales included. Items: tokens of all sequences.",
+        "Matrices count as they are stored, scales included. With tp they are one "
+        "device's. Items: tokens of all sequences.",
         check="Each half-layer's input is kept, and what it adds recomputed in float64, as are cached keys and values, "
         "the logits, and that no token and no expert that was left out lies above those that were chosen. Tolerance: "
         "4·u·√R of the size of what was added, R the roundings on the way (Higham and Mary 2019, theorem 2.4). Large "
         "models by one layer, drawn anew, and sampled positions and logits. A launch from CUDA graphs has to leave "
         "the same keys, values and tokens as the burst that was traced. The reference multiplies by the "
         "weights as they are stored. With fp8 it rounds activations as the model does; those that fall to the other "
-        "side of such a rounding count among R, and the factor is 8.",
+        "side of such a rounding count among R, and the factor is 8. With tp every rank checks the whole model, whose "
+        "matrices, keys and values it gathers.",
         pitfalls="Random weights route tokens about evenly to experts; trained ones may not, and then read fewer. "
         "A graph has its position in it: a server's, made for any position, can at best be as fast. Graphs and "
         "compilation take memory and time of their own before the first token: see prepare_s and peak_memory_bytes. "
@@ -176,11 +210,13 @@ class DecodeKernel(Kernel[DecodeParams]):
         "product, native in bf16 from Hopper on; elsewhere it waits for the host, and no graph can be captured. "
         "Weights of int8 and int4 go through torch's own products. On a CPU those are vectorised for bf16 alone; that "
         "of int8 on a GPU came with torch 2.9, reads the weight once for each sequence and leaves the tensor cores "
-        "idle. For many sequences weights are first widened to the dtype, which takes time that no count contains.",
+        "idle. For many sequences weights are first widened to the dtype, which takes time that no count contains. "
+        "With tp each token waits for two all-reduces a layer, and rates are of all the devices together.",
     )
     params_type = DecodeParams
     catalogue = (
         "decode/tiny/b1/ctx32",
+        "decode/tiny/b1/ctx32@tp=2",
         "decode/smollm2-135m/b1/ctx512",
         "decode/smollm2-135m/b8/ctx512",
         "decode/llama-3.2-1b/b1/ctx512",
@@ -202,6 +238,8 @@ class DecodeKernel(Kernel[DecodeParams]):
         "decode/llama-3.1-8b/b32/ctx2048",
         "decode/llama-3.1-8b/b128/ctx512",
         "decode/llama-3.1-70b/b1/ctx512",
+        "decode/llama-3.1-70b/b1/ctx512@tp=8",
+        "decode/llama-3.1-70b/b1/ctx512@mode=graph,tp=8",
         "decode/mixtral-8x7b/b1/ctx512",
         "decode/mixtral-8x7b/b32/ctx512",
         "decode/phogpt-4b/b1/ctx512",
@@ -214,7 +252,16 @@ class DecodeKernel(Kernel[DecodeParams]):
     )
 
     def prepare(self, params: DecodeParams, device: Device, seed: int) -> Case:
-        return DecodeCase(params, device, seed)
+        """Raises:
+        Unsupported: there are not so many GPUs, or on a CPU no memory for so many processes.
+        """
+        if params.tp == 1:
+            return DecodeCase(params, device, seed)
+        require_memory(params.tp, self.memory_bytes(params), device)
+        return RankedDecodeCase(params, device, seed)
+
+    def devices(self, params: DecodeParams) -> int:
+        return params.tp
 
     def roofs(self, params: DecodeParams, kind: DeviceKind) -> Sequence[str]:
         return (f"roof/compute/{arithmetic(params.weights, params.dtype)}", "roof/memory/read")
@@ -223,10 +270,12 @@ class DecodeKernel(Kernel[DecodeParams]):
         return params.work
 
     def probe(self, params: DecodeParams) -> DecodeParams:
-        return dataclasses.replace(params, model=tiny(params.model), batch=1, context=min(params.context, 32), steps=1)
+        small = dataclasses.replace(params, batch=1, context=min(params.context, 32), steps=1, tp=min(params.tp, 2))
+        return dataclasses.replace(small, model=tiny(params.model))
 
     def memory_bytes(self, params: DecodeParams) -> int:
-        return memory_bytes(SHAPES[params.model], params.batch, 1, params.positions.stop, ITEM_BYTES[params.dtype])
+        slots, item_bytes = params.positions.stop, ITEM_BYTES[params.dtype]
+        return shard_memory_bytes(params.model, params.tp, params.batch, slots, item_bytes)
 
 
 KERNEL = DecodeKernel()
