@@ -84,7 +84,7 @@ class Kernel(Protocol[P]):
         return None
 
     def memory_bytes(self, params: P) -> int:
-        """Memory that ``prepare`` and ``check`` take on the device at most; 0 where it does not matter."""
+        """Memory that ``prepare`` and ``check`` take on a device at most; 0 where it does not matter."""
         return 0
 
     def devices(self, params: P) -> int:

@@ -62,8 +62,9 @@ def prepared(workload: Workload, device: Device, timeout_s: float) -> Iterator[P
 
 
 def fits(workload: Workload, device: Device) -> None:
-    """Raises Unsupported where the device has not enough memory left."""
-    needed = workload.kernel.memory_bytes(workload.params)
+    """Raises Unsupported where the device has not enough memory left: one of several GPUs, or the CPU for them all."""
+    shares = 1 if device.info.kind == "cuda" else workload.kernel.devices(workload.params)
+    needed = shares * workload.kernel.memory_bytes(workload.params)
     free = device.free_bytes() if needed else None
     if free is not None and needed > free:
         raise Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free)} are free")

@@ -25,7 +25,6 @@ from bench.device.base import Device
 from bench.errors import Unsupported, is_device_lost
 from bench.kernel import Case
 from bench.types import Check
-from bench.units import show_bytes
 from kernels._rank import ANSWER_S, MakePart, Part, Place, serve
 
 _LEAVE_S = 5.0
@@ -54,16 +53,6 @@ def _places(world: int, device: Device, store: str) -> list[Place]:
         raise Unsupported(f"{world} ranks need a GPU each; CUDA shows {gpus}")
     indices = [(device.info.index + rank) % gpus for rank in range(world)]
     return [Place(rank, world, f"cuda:{index}", threads, store) for rank, index in enumerate(indices)]
-
-
-def require_memory(world: int, each_bytes: int, device: Device) -> None:
-    """
-    Raises:
-        Unsupported: processes on a CPU share its memory, and it has not enough for all.
-    """
-    needed, free = world * each_bytes, device.free_bytes()
-    if device.info.kind != "cuda" and free is not None and needed > free:
-        raise Unsupported(f"{world} processes need {show_bytes(needed)}, {show_bytes(free)} are free")
 
 
 class _Peer:

@@ -20,7 +20,7 @@ from bench.errors import Unsupported
 from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
 from bench.types import Check, Measurement, Metric, Work
-from kernels._ranks import RankedCase, require_memory
+from kernels._ranks import RankedCase
 
 if TYPE_CHECKING:
     import torch
@@ -248,11 +248,10 @@ class CollectiveKernel(Kernel[CollectiveParams]):
 
     def prepare(self, params: CollectiveParams, device: Device, seed: int) -> Case:
         """Raises:
-        Unsupported: there are not so many GPUs, not memory for all processes, or fewer elements than ranks.
+        Unsupported: there are not so many GPUs, or fewer elements than ranks.
         """
         if params.world < 2 or not params.piece:
             raise Unsupported("a collective is between two ranks at least, with an element for each")
-        require_memory(params.world, self.memory_bytes(params), device)
         return CollectiveCase(params, device, seed)
 
     def devices(self, params: CollectiveParams) -> int:

@@ -32,7 +32,7 @@ from kernels._decoder_sharded import ShardedDecoder, ShardedReference, require_s
 from kernels._decoder_steps import MODES, made_ready
 from kernels._linear import WEIGHTS, arithmetic
 from kernels._rank import RankDevice
-from kernels._ranks import RankedCase, require_memory
+from kernels._ranks import RankedCase
 
 
 @dataclass(frozen=True)
@@ -253,12 +253,9 @@ class DecodeKernel(Kernel[DecodeParams]):
 
     def prepare(self, params: DecodeParams, device: Device, seed: int) -> Case:
         """Raises:
-        Unsupported: there are not so many GPUs, or on a CPU no memory for so many processes.
+        Unsupported: there are not so many GPUs.
         """
-        if params.tp == 1:
-            return DecodeCase(params, device, seed)
-        require_memory(params.tp, self.memory_bytes(params), device)
-        return RankedDecodeCase(params, device, seed)
+        return DecodeCase(params, device, seed) if params.tp == 1 else RankedDecodeCase(params, device, seed)
 
     def devices(self, params: DecodeParams) -> int:
         return params.tp

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.device.cpu import CpuDevice
-from bench.errors import Unsupported, UsageError
+from bench.errors import UsageError
 from bench.spec import parse_params
 from bench.types import Work
 from kernels import _ranks, decode
@@ -170,14 +170,6 @@ def test_devices_probe_and_memory() -> None:
 def test_what_has_no_shards_is_refused(name: str) -> None:
     with pytest.raises(UsageError):
         parse_params("decode", DecodeParams, f"decode/{name}")
-
-
-def test_shards_that_do_not_fit_into_memory_together_are_not_made(
-    cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cpu_device, "free_bytes", lambda: 24 << 30)
-    with pytest.raises(Unsupported, match="8 processes need"):
-        prepare(KERNEL, "decode/llama-3.1-70b/b1/ctx512@tp=8", cpu_device)
 
 
 # ---------------------------------------------------------------- on GPUs
