@@ -239,6 +239,8 @@ class RankedCase(Case):
         torch.set_num_threads(self._ranks.place.threads)
 
     def launch(self) -> None:
+        if self._ranks.place.is_gpu:
+            _refuse_capture()
         if self._run_launches is None:
             self._begin_run()
         try:
@@ -278,3 +280,11 @@ class RankedCase(Case):
     def _fail(self, error: RuntimeError) -> None:
         with self._ranks.held_together():
             raise error
+
+
+def _refuse_capture() -> None:
+    """A collective is captured by all of its ranks or by none (NCCL User Guide, "Using NCCL with CUDA Graphs")."""
+    import torch
+
+    if torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("the other ranks do not capture this launch")

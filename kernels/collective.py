@@ -91,7 +91,6 @@ class Collective:
 
         self._params = params
         self._rank, self._seed = dist.get_rank(), seed
-        self._is_gpu = torch_device != "cpu"
         whole, piece = params.world * params.piece, params.piece
         sends = piece if params.op == "all-gather" else whole
         receives = piece if params.op == "reduce-scatter" else whole
@@ -121,20 +120,11 @@ class Collective:
                 return functools.partial(dist.all_to_all_single, self.received, self.sent)
 
     def launch(self) -> None:
-        if self._is_gpu:
-            self._refuse_capture()
         if self._left == 0:
             self.received.copy_(self.sent)
             self._left = self._growths
         self._left -= 1
         self._operation()
-
-    def _refuse_capture(self) -> None:
-        """A collective is captured by all of its ranks or by none (NCCL User Guide, "Using NCCL with CUDA Graphs")."""
-        import torch
-
-        if torch.cuda.is_current_stream_capturing():
-            raise RuntimeError("the other ranks do not capture this collective")
 
     def check(self) -> Check:
         self.received.fill_(math.nan)

@@ -22,7 +22,7 @@ from bench.errors import Unsupported
 from bench.kernel import Case
 from bench.spec import parse_params, workload_name
 from bench.types import Measurement
-from kernels import _ranks, collective
+from kernels import _rank, _ranks, collective
 from kernels.collective import KERNEL, OPS, Collective, CollectiveCase, CollectiveParams
 from tests.checkout import ROOT, wait_until
 from tests.conftest import prepare
@@ -222,6 +222,21 @@ def test_memory_is_that_of_what_is_sent_and_received_on_one_rank() -> None:
     for op, buffers in {"all-reduce": 2, "all-to-all": 2, "all-gather": 1 + 1 / 8, "reduce-scatter": 1 + 1 / 8}.items():
         params = CollectiveParams(op, 8, 1 << 30)
         assert 0 <= KERNEL.memory_bytes(params) - buffers * (1 << 30) < 1 << 28
+
+
+def test_a_capture_is_refused_and_ends_neither_the_run_nor_the_group(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timing loop then enqueues launch after launch, as the other ranks do."""
+    case = opened("all-reduce/w2/kib1")
+    case.launch()
+    with monkeypatch.context() as patch:
+        patch.setattr(_rank.Place, "is_gpu", True)
+        patch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+        with pytest.raises(RuntimeError, match="do not capture"):
+            case.launch()
+    case.launch()
+    assert case.check().ok
 
 
 # ---------------------------------------------------------------- ranks that fail; the last ones: they end the group
