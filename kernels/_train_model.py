@@ -64,6 +64,11 @@ def state_bytes(shape: Shape) -> int:
     return 4 * 4 * shape.parameters
 
 
+def gradient_bytes(shape: Shape) -> int:
+    """The gradients' part of that. There are none from the beginning of a step until its backward."""
+    return 4 * shape.parameters
+
+
 def step_bytes(shape: Shape, batch: int, tokens: int, dtype: str) -> int:
     """What a step takes beside the state, at most: activations, rounded parameters, and what the backward works on."""
     item = _ITEM_BYTES[dtype]

@@ -23,7 +23,7 @@ from bench.types import Check, DeviceKind, Measurement, Metric, Work
 from kernels import _train_reference
 from kernels._decoder_shape import SHAPES, require_positions
 from kernels._train_adamw import AdamW
-from kernels._train_model import DTYPES, MODELS, Model, Trace, state_bytes, step_bytes, step_work
+from kernels._train_model import DTYPES, MODELS, Model, Trace, gradient_bytes, state_bytes, step_bytes, step_work
 
 _PHASES = ("forward", "backward", "update")
 _TOLERANCE = 4.0  # Higham and Mary's lambda, see About.check
@@ -160,11 +160,13 @@ class TrainKernel(Kernel[TrainParams]):
         return dataclasses.replace(params, model="tiny", batch=1, tokens=min(params.tokens, 32))
 
     def memory_bytes(self, params: TrainParams) -> int:
-        """The step's own is given back before a check is at its largest."""
+        """A step is at its largest between forward and backward, when there are no gradients yet: each layer then gives
+        back more than its gradients take. What is its own is gone before the check, which needs all gradients.
+        """
         shape = SHAPES[params.model]
         step = step_bytes(shape, params.batch, params.tokens, params.dtype)
         check = _train_reference.check_bytes(shape, params.tokens, params.batch * params.tokens)
-        return state_bytes(shape) + max(step, check)
+        return max(state_bytes(shape) - gradient_bytes(shape) + step, state_bytes(shape) + check)
 
 
 KERNEL = TrainKernel()

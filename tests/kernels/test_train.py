@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import statistics
 import sys
@@ -367,6 +368,26 @@ def test_memory_holds_the_state_of_every_parameter_and_a_step_or_a_check() -> No
     small, large = (KERNEL.memory_bytes(TrainParams("llama-3.2-1b", batch, 2048)) for batch in (1, 4))
     assert state_bytes(shape) + 2 * shape.parameters < small < 40e9  # a GPU of 40 GB
     assert large - small > 3 * activation_bytes(shape, 1, 2048, "bf16") > 0
+
+
+@pytest.mark.parametrize("batch", [1, 24], ids=["a check is the most", "a step is the most"])
+def test_a_case_takes_no_more_memory_than_said_and_not_much_less(
+    cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """As torch's profiler counts what is allocated and given back."""
+    monkeypatch.setitem(SHAPES, "tiny", dataclasses.replace(DEEP, layers=12, vocabulary=2048))
+    monkeypatch.setattr("kernels._train_reference._SMALL_PARAMETERS", 0)
+    monkeypatch.setattr("kernels._train_reference._CHUNK", 64)
+    monkeypatch.setattr("kernels._train_reference._TABLE_CHUNK", 256)
+    monkeypatch.setattr("kernels._train_adamw._SAMPLED", 64)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        case = case_of(f"train/tiny/b{batch}/s64", cpu_device)
+        case.launch()
+        case.check()
+    events = profile.profiler.kineto_results.events()
+    measured = max(itertools.accumulate(event.nbytes() for event in events if event.name() == "[memory]"))
+    said = KERNEL.memory_bytes(TrainParams("tiny", batch, 64))
+    assert 0.5 * said < measured < said
 
 
 def test_all_parameters_of_the_shape_are_trained() -> None:
