@@ -21,6 +21,7 @@ from kernels._decoder import rope_turns
 from kernels._decoder_shape import SHAPES, tiny
 from kernels.decode import KERNEL, DecodeCase, DecodeParams
 from tests.conftest import prepare
+from tests.kernels.mutations import SDPA, alter_calls
 
 DEEP = dataclasses.replace(SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
 
@@ -74,15 +75,11 @@ def altered_attention(
     monkeypatch: pytest.MonkeyPatch, call: int, alter: Callable[[Any, Any, Any], tuple[Any, Any, Any]]
 ) -> None:
     """In one call of all, attention gets other operands."""
-    attend, calls = torch.nn.functional.scaled_dot_product_attention, iter(range(10_000))
 
-    def altered(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        if next(calls) == call:
-            q, k, v = alter(q, k, v)
-        y: torch.Tensor = attend(q, k, v, **kwargs)
-        return y
+    def altered(attend: Callable[..., Any], q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **kwargs: Any) -> Any:
+        return attend(*alter(q, k, v), **kwargs)
 
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", altered)
+    alter_calls(monkeypatch, SDPA, lambda number: number == call, altered)
 
 
 def wrong_head(case: DecodeCase, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from kernels._encoder import TINY
 from kernels._linear import Linear
 from kernels.encode import KERNEL, EncodeCase, EncodeParams
 from tests.conftest import prepare
+from tests.kernels.mutations import alter_calls, heads_mixed
 
 MODELS = tuple(TINY.values())
 
@@ -68,27 +69,16 @@ def altered(linear: Biased, alter: Callable[[torch.Tensor, torch.Tensor], None])
 
 def wrong_head(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one layer of all, one head gets another's output."""
-    attend, calls = model._attend, iter(range(10_000))
-
-    def mixed(*args: Any) -> torch.Tensor:
-        y_BHTE: torch.Tensor = attend(*args)
-        if next(calls) % len(model.layers) == 4:
-            y_BHTE = y_BHTE.clone()
-            y_BHTE[:, 3] = y_BHTE[:, 2]
-        return y_BHTE
-
-    monkeypatch.setattr(model, "_attend", mixed)
+    alter_calls(monkeypatch, (model, "_attend"), lambda call: call % len(model.layers) == 4, heads_mixed)
 
 
 def causal(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """One layer attends to earlier positions only, as a decoder would."""
-    attend, calls = model._attend, iter(range(10_000))
 
-    def masked(*args: Any) -> torch.Tensor:
-        y_BHTE: torch.Tensor = attend(*args, is_causal=next(calls) % len(model.layers) == 2)
-        return y_BHTE
+    def masked(attend: Callable[..., torch.Tensor], *args: Any) -> torch.Tensor:
+        return attend(*args, is_causal=True)
 
-    monkeypatch.setattr(model, "_attend", masked)
+    alter_calls(monkeypatch, (model, "_attend"), lambda call: call % len(model.layers) == 2, masked)
 
 
 def missing_key(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:

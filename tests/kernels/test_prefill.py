@@ -17,6 +17,7 @@ from kernels._decoder import rope_turns
 from kernels._decoder_shape import SHAPES, tiny
 from kernels.prefill import KERNEL, PrefillCase, PrefillParams
 from tests.conftest import prepare
+from tests.kernels.mutations import alter_calls, heads_mixed
 
 # Deep and with many heads, so that one head of one layer is a small part of the whole.
 DEEP = dataclasses.replace(SHAPES["tiny"], layers=16, width=128, heads=8, kv_heads=4, mlp_width=352)
@@ -46,15 +47,7 @@ def test_check_is_not_vacuous(cpu_device: CpuDevice) -> None:
 
 def wrong_head(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one layer of all, one head gets another's output."""
-    attend, calls = case.model._attend, iter(range(10_000))
-
-    def mixed(*args: Any, **kwargs: Any) -> torch.Tensor:
-        y_BHTE = attend(*args, **kwargs)
-        if next(calls) == DEEP.layers - 1:
-            y_BHTE[:, 3] = y_BHTE[:, 2]
-        return y_BHTE
-
-    monkeypatch.setattr(case.model, "_attend", mixed)
+    alter_calls(monkeypatch, (case.model, "_attend"), lambda call: call == DEEP.layers - 1, heads_mixed)
 
 
 def wrong_group(case: PrefillCase, monkeypatch: pytest.MonkeyPatch) -> None:

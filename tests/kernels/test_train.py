@@ -26,6 +26,7 @@ from kernels._decoder_shape import SHAPES, Shape
 from kernels._train_model import Layer, Model, activation_bytes, state_bytes, step_work
 from kernels.train import KERNEL, TrainCase, TrainParams
 from tests.conftest import prepare
+from tests.kernels.mutations import SDPA, alter_calls
 
 TINY = SHAPES["tiny"]
 # With many heads and more layers, so that one head of one layer is a small part of the whole. WRONG is that layer.
@@ -78,15 +79,7 @@ def hooked(parameter: torch.Tensor, spoil: Callable[[torch.Tensor], Any]) -> Non
 
 def altered_attention(monkeypatch: pytest.MonkeyPatch, alter: Callable[..., torch.Tensor]) -> None:
     """In the third layer, attention is another."""
-    attend, calls = torch.nn.functional.scaled_dot_product_attention, iter(range(10_000))
-
-    def altered(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        y: torch.Tensor = (
-            alter(attend, q, k, v, **kwargs) if next(calls) % DEEP.layers == WRONG else attend(q, k, v, **kwargs)
-        )
-        return y
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", altered)
+    alter_calls(monkeypatch, SDPA, lambda call: call % DEEP.layers == WRONG, alter)
 
 
 def altered_layer(case: TrainCase, monkeypatch: pytest.MonkeyPatch, half: str, alter: Callable[..., Any]) -> None:
