@@ -129,7 +129,8 @@ class PrefillKernel(Kernel[PrefillParams]):
         "attention as a matrix for each head, which it reads and no count contains; a kernel that makes them on the "
         "way would be faster. Random weights route tokens about evenly to experts; trained ones may not. "
         "Weights of int8 and int4 are widened to the dtype before they are multiplied with many tokens: here they save "
-        "memory and cost time.",
+        "memory and cost time. In bf16 on a CPU without AMX attention is two products and a softmax for each block of "
+        "queries; elsewhere it is torch's fused operator.",
     )
     params_type = PrefillParams
     catalogue = (
