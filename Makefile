@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 SUITE ?= quick
 HOGS ?= 0
 PYTEST_OPTIONS ?=
+PEERS_OPTIONS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: bench test test-gpu benchmarks proof clean
+.PHONY: bench test test-gpu benchmarks peers proof clean
 
 bench: $(VENV)/.installed
 	$(BIN)/vnbench run $(SUITE)
@@ -24,6 +25,10 @@ test-gpu: $(VENV)/.installed-test
 
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(PYTEST_OPTIONS)
+
+# The first time it installs and compiles others' programs into .peers; then some ten minutes, and it goes on where it stopped.
+peers: $(VENV)/.installed
+	$(BIN)/python -m tests.peers $(PEERS_OPTIONS)
 
 # Hours; it goes on where it stopped. HOGS=2 records what two busy processes beside it do.
 proof: $(VENV)/.installed-test
@@ -44,4 +49,4 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
