@@ -88,6 +88,7 @@ def _record(
     chosen: Sequence[Line], recording: Recording, path: Path, device: DeviceInfo, sessions: int | None, limit_s: float
 ) -> None:
     """Make ready what is missing, then take sessions in turns over the lines, so that drift befalls all alike."""
+    began_s = time.monotonic()
     interpreters = _installed(chosen, recording, path.parent)
     for roof in dict.fromkeys(line.limit for line in chosen if line.limit):
         if roof not in recording.limits:
@@ -95,7 +96,6 @@ def _record(
             recording.limits[roof] = limit.found(roof, device.label)
     arms = {line.name: _arms(line, recording, interpreters, path.parent, device) for line in chosen}
     recording.save(path)
-    began_s = time.monotonic()
     for number in range(max((sessions or line.sessions for line in chosen), default=0)):
         for line in chosen:
             if len(recording.of(line.name)) > number or number >= (sessions or line.sessions):

@@ -19,10 +19,12 @@ import pytest
 
 from bench import registry
 from bench.device import select
+from bench.device.cpu import CpuDevice
 from bench.types import DeviceKind, Duet
 from kernels._decoder_shape import SHAPES
+from tests.conftest import prepare
 from tests.kernels import test_decoder_transformers as beside_transformers
-from tests.peers import environments, gguf_file, play, report, with_stream, with_transformers
+from tests.peers import environments, gguf_file, parts, play, report, with_stream, with_transformers
 from tests.peers.environments import NotInstalled
 from tests.peers.lines import NUMPY, OWN, TORCH, Line, Peer, lines
 from tests.peers.recording import PUBLISHED, Recording, load
@@ -256,6 +258,16 @@ def test_transformers_is_given_the_shape_whose_logits_agree_with_ours(model: str
     assert with_transformers.llama_config(SHAPES[model]) == {
         key: value for key, value in agreed.items() if key != "sliding_window"
     }
+
+
+def test_the_parts_of_a_step_are_all_its_matrices(cpu_device: CpuDevice) -> None:
+    case = prepare(registry.kernels()["decode"], "decode/tiny/b1/ctx32@steps=1", cpu_device)
+    shape = SHAPES["tiny"]
+    matrices = shape.layers * shape.layer_matrix_parameters + shape.vocabulary * shape.width
+    found = parts.products(case)
+    assert sum(size for _, size in found.values()) == 2 * matrices
+    took_s = parts.in_turns({name: run for name, (run, _) in found.items()})
+    assert all(seconds > 0 for seconds in took_s.values())
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
