@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 Attend: TypeAlias = "Callable[..., torch.Tensor]"  # (q_BHTE, k_BGSE, v_BGSE, is_causal=False) -> y_BHTE
 
-# Queries of a block. The larger, the less often oneDNN lays out the same keys anew; the smaller, the fewer scores are
-# computed that a causal mask hides.
-_BLOCK = 256
-_CAUSAL_BLOCK = 128
+# Queries of a block. The more, the less often oneDNN lays out the same keys anew. The fewer, the fewer scores are
+# computed that a causal mask hides, and the less memory they take: a large piece goes back to the system when it is
+# free, and has to be cleared by it for the next block.
+_MOST_QUERIES, _LEAST_QUERIES = 128, 32
+_SCORES_BYTES = 8 << 20
 
 
 def attention_of(device: str, dtype: torch.dtype) -> Attend:
@@ -48,7 +49,8 @@ def by_blocks(
 
     batch, heads, tokens, head_width = q_BHTE.shape
     k_NES, v_NSE = k_BGSE.flatten(0, 1).transpose(1, 2), v_BGSE.flatten(0, 1)
-    block = _CAUSAL_BLOCK if is_causal else _BLOCK
+    per_query_bytes = batch * heads * k_BGSE.shape[2] * q_BHTE.itemsize
+    block = min(_MOST_QUERIES, max(_LEAST_QUERIES, _SCORES_BYTES // per_query_bytes))
     later_TT = q_BHTE.new_full((block, block), float("-inf")).triu_(1)
     nothing = q_BHTE.new_empty(1, 1, 1)  # beta = 0: not read
     y_BTHE = q_BHTE.new_empty(batch, tokens, heads, head_width)

@@ -46,8 +46,7 @@ def test_blocks_are_for_bf16_on_a_cpu_with_its_products_but_without_amx(
 def test_both_pass_the_check(
     cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch, attend: _attention.Attend, workload: str
 ) -> None:
-    monkeypatch.setattr(_attention, "_BLOCK", 16)
-    monkeypatch.setattr(_attention, "_CAUSAL_BLOCK", 16)
+    monkeypatch.setattr(_attention, "_MOST_QUERIES", 16)
     kernel = prefill.KERNEL if workload.startswith("prefill") else encode.KERNEL
     case = prepare(kernel, workload, cpu_device)
     monkeypatch.setattr(case.model, "_attend", attend)  # type: ignore[attr-defined]
@@ -58,7 +57,7 @@ def test_both_pass_the_check(
 def test_a_block_that_sees_one_key_too_many_fails_the_check(
     cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_attention, "_CAUSAL_BLOCK", 16)
+    monkeypatch.setattr(_attention, "_MOST_QUERIES", 16)
     case = prepare(prefill.KERNEL, "prefill/tiny/b1/p80", cpu_device)
     monkeypatch.setattr(case.model, "_attend", by_blocks)  # type: ignore[attr-defined]
     assert case.check().ok
