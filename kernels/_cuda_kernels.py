@@ -7,11 +7,11 @@ They move 16 bytes with an instruction, the most that a thread can on the GPUs w
 from __future__ import annotations
 
 import functools
-import warnings
 from typing import Any
 
 from bench.device.base import Device
 from bench.errors import Unsupported
+from kernels._cupy import torchs_stream
 
 ROW = 4096  # numbers of int64 that ``row_sums`` adds up into one sum
 WARP_BYTES = 32 * 16  # what a warp moves with an instruction: ``exchange`` changes its direction so often
@@ -118,19 +118,8 @@ def enqueue(name: str, *arguments: int, one_thread: bool = False) -> None:
     import torch
 
     blocks, threads = (1, 1) if one_thread else (_blocks(torch.cuda.current_device()), _THREADS)
-    with _stream(torch.cuda.current_stream().cuda_stream):
+    with torchs_stream():
         _kernel(name)((blocks,), (threads,), arguments)
-
-
-@functools.cache
-def _stream(pointer: int) -> Any:
-    """CuPy's object for a stream of torch's: on another one torch's events would not see the work."""
-    import cupy
-
-    with warnings.catch_warnings():
-        # CuPy 14 prefers Stream.from_external; CuPy 13 does not have it, nor older streams of torch its protocol.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return cupy.cuda.ExternalStream(pointer)
 
 
 @functools.cache
