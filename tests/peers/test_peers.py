@@ -270,6 +270,20 @@ def test_the_parts_of_a_step_are_all_its_matrices(cpu_device: CpuDevice) -> None
     assert all(seconds > 0 for seconds in took_s.values())
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_transformers_has_the_parameters_of_the_shape(tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "tiny", dataclasses.replace(SHAPES["tiny"], tied=tied))
+    for key, value in {"MODEL": "tiny", "TOKENS": "8", "STEPS": "2", "DEVICE": "cpu"}.items():
+        monkeypatch.setenv(f"PEER_{key}", value)
+    llama = with_transformers._Llama()
+    prefilled = llama.prefill()
+    assert llama.is_right(prefilled)
+    assert llama.is_right(llama.decode())
+    assert llama.prefill().equal(prefilled), "every call begins anew"
+    monkeypatch.setattr(llama, "shape", SHAPES["smollm2-135m"])
+    assert not llama.is_right(prefilled)
+
+
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
 @pytest.mark.parametrize("pattern", ["read", "copy", "triad", "streaming_copy", "streaming_triad"])
 def test_stream_in_c_does_what_it_says(

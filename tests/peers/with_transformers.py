@@ -56,6 +56,7 @@ class _Llama:
             self.model = transformers.LlamaForCausalLM(config).eval()
             torch.set_default_dtype(torch.float32)
             self._prompt_BT = torch.randint(self.shape.vocabulary, (1, self.tokens))
+        self.model.tie_weights()  # which is part of the drawing
         for parameter in self.model.parameters():
             _fill(parameter)
         self._cache = transformers.StaticCache(config=config, max_cache_len=self.tokens + self.steps)
