@@ -49,9 +49,14 @@ def picture_option(help_text: str) -> Callable[..., Any]:
 
 
 def _tried(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    from bench.errors import UsageError
     from bench.files import expect_writable
 
     if path is not None:
+        option = parameter.opts[0]
+        other = context.meta.setdefault(f"vnbench {path.resolve()}", option)
+        if other != option:
+            raise UsageError(f"{other} and {option} name the same file, {path}", "Give each a file of its own")
         expect_writable(path)
     return path
 

@@ -91,8 +91,6 @@ def compare(
         notes += (f"{int((~is_side).sum())} measurements of A/B sessions are left out: their arms are no sides",)
         table, side = table.filter(pa.array(is_side)), side[is_side]
     observed = observe(table, side, len(sides))
-    if observed.unusable:
-        notes += (f"{observed.unusable} measurements are ok but have no positive finite value: left out",)
     contrast = contrasts.contrast(observed, reference, tolerance, confidence, is_open)
     names = tuple(name for name, _ in sides)
     differences, more = surroundings.differences(gathered.machines, gathered.machine_side, len(sides))
@@ -270,4 +268,6 @@ def _unfit_at(observed: Observations, group: int) -> bool:
 def _reason(observed: Observations, group: int) -> str:
     """The words of the first row of a group that has some."""
     row = int(observed.told[group])
-    return f": {observed.at('reason', row)}" if row >= 0 else ""
+    if row >= 0:
+        return f": {observed.at('reason', row)}"
+    return ": a value is no positive number" if observed.unusable[group] else ""

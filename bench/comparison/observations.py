@@ -65,7 +65,7 @@ class Observations:
     told: Array  # the first row of the group that gives a reason; -1 if none does
     statuses: dict[str, Array]  # rows of each outcome
     flags: dict[str, Array]  # rows with each flag
-    unusable: int  # rows that are ok and have no positive finite value
+    unusable: Array  # rows that say they are ok and have no positive finite value; they count as failed
     replicates: Replicates
     nodes: Array  # with a value
     replicate_count: Array
@@ -98,6 +98,7 @@ def observe(table: pa.Table, side: Array, sides: int) -> Observations:
     node_group = replicates.group[at_node]
     at_group = starts(node_group)
     known = node_group[at_group]
+    unusable = np.bincount(group[is_ok & ~has_value], minlength=groups)
     return Observations(
         table=table,
         side=side,
@@ -106,9 +107,9 @@ def observe(table: pa.Table, side: Array, sides: int) -> Observations:
         cells=cells,
         first=_first(group, groups, np.arange(len(group)), np.flatnonzero(has_value)),
         told=_first(group, groups, np.flatnonzero(pc.is_valid(table["reason"]).to_numpy())),
-        statuses=_counts(group, groups, status),
+        statuses=_judged(_counts(group, groups, status), unusable),
         flags=_flag_counts(table, group, groups),
-        unusable=int(is_ok.sum() - has_value.sum()),
+        unusable=unusable,
         replicates=replicates,
         nodes=np.bincount(node_group, minlength=groups),
         replicate_count=np.bincount(replicates.group, minlength=groups),
@@ -219,6 +220,13 @@ def _counts(group: Array, groups: int, column: Coded) -> dict[str, Array]:
         if counts.any():
             found[text or "unknown"] = counts
     return found
+
+
+def _judged(statuses: dict[str, Array], unusable: Array) -> dict[str, Array]:
+    """The outcomes, where a measurement without a value that a rate or a time can have has failed."""
+    if not unusable.any():
+        return statuses
+    return statuses | {"ok": statuses["ok"] - unusable, "failed": statuses.get("failed", 0 * unusable) + unusable}
 
 
 def _flag_counts(table: pa.Table, group: Array, groups: int) -> dict[str, Array]:

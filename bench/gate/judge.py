@@ -162,22 +162,20 @@ def _judged(key: Key, test: RatioTest, p: float, processes: int, rule: Rule) -> 
         detectable=detectable,
         log_sd=log_sd,
     )
-    is_better = interval.high < 1 / rule.limit
-    if not is_better and interval.low <= rule.limit:
-        if interval.high < rule.limit:
-            return dataclasses.replace(judged, verdict="PASS")
+    is_better, is_worse = interval.high < 1 / rule.limit, interval.low > rule.limit
+    if not is_worse and interval.high >= rule.limit:
         return dataclasses.replace(judged, reason=f"the interval reaches across the limit of {rule.limit:.4g}")
-    weakness = ""
+    look = "worse" if is_worse else "better" if is_better else "no worse"
     if processes < MIN_PROCESSES:
-        weakness = f"{processes} processes on one side, and it takes {MIN_PROCESSES} on each"
-    elif p > 1 - CONFIDENCE:
-        weakness = f"not beyond the tolerance once corrected for the number of workloads (Holm: p = {p:.2g})"
-    if is_better:
-        reason = f"looks better: {weakness}" if weakness else ""
-        return dataclasses.replace(judged, verdict="PASS" if weakness else "IMPROVED", reason=reason)
-    if weakness:
-        return dataclasses.replace(judged, reason=f"looks worse: {weakness}")
-    return dataclasses.replace(judged, verdict="REGRESSED")
+        few = f"{processes} processes on one side, and it takes {MIN_PROCESSES} on each"
+        return dataclasses.replace(judged, reason=f"looks {look}: {few}")
+    if not is_worse and not is_better:
+        return dataclasses.replace(judged, verdict="PASS")
+    if p > 1 - CONFIDENCE:
+        holm = f"not beyond the tolerance once corrected for the number of workloads (Holm: p = {p:.2g})"
+        reason = f"looks {look}: {holm}"
+        return dataclasses.replace(judged, verdict="PASS" if is_better else "INCONCLUSIVE", reason=reason)
+    return dataclasses.replace(judged, verdict="IMPROVED" if is_better else "REGRESSED")
 
 
 def _sensitivity(test: RatioTest, rule: Rule) -> tuple[float | None, float | None]:

@@ -14,6 +14,7 @@ from bench import units
 from bench.comparison.model import Cell, Comparison
 from bench.prices.model import Economics
 from bench.report import compare as words
+from bench.report.console import harmless
 
 COLUMNS = (
     "workload", "device", "side", "reference", "verdict", "value", "unit", "better", "value_low", "value_high", "ratio",
@@ -72,7 +73,7 @@ def _text(words_of_others: str) -> str:
     """Text that stays text: names and labels are the user's."""
     for character in "\\`*_[]<>|#":
         words_of_others = words_of_others.replace(character, f"\\{character}")
-    return " ".join(words_of_others.split())
+    return " ".join(harmless(words_of_others).split())
 
 
 def csv_lines(comparison: Comparison) -> Iterator[str]:

@@ -130,6 +130,7 @@ def _note(line: Line, point: Point) -> Text:
     if change is not None:
         words.append(f"▲ {change_words(line, change)}")
     words += [status for status in point.statuses if status != "ok"]
+    words += ["no positive figure"] if point.value is None and "ok" in point.statuses else []
     words += [f"{key} {before} → {after}" for key, (before, after) in point.changed.items()]
     words += ["unfit"] if point.is_unfit else []
     return Text(", ".join(words), style="bold" if change is not None else "")

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import fitness, units
+from bench.report.console import PlainConsole
 from bench.summary import Spread, Summary
 from bench.types import Plan
 
@@ -19,8 +20,7 @@ _STYLES = {"ok": "green", "unsupported": "dim", "interrupted": "yellow"}
 
 def console(*, stderr: bool = False) -> Console:
     """A console 80 columns wide, or as wide as a smaller terminal; rich itself obeys NO_COLOR."""
-    # Reasons are others' words: a bracket or a colon in them is neither markup nor an emoji.
-    found = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    found = PlainConsole(stderr=stderr)
     found.width = min(_WIDTH, found.width) if found.is_terminal else _WIDTH
     return found
 

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bench.report.console import PlainConsole
 from bench.telemetry.reading import POWER_CAP_REASON, THROTTLE_REASONS
 from bench.telemetry.watched import Now
 
@@ -21,7 +22,7 @@ _TIME_WIDTH = 10
 
 def console() -> Console:
     """As wide as the terminal: what is wrong with a device takes room."""
-    return Console(highlight=False, markup=False, emoji=False)
+    return PlainConsole()
 
 
 def can_renew(out: Console) -> bool:

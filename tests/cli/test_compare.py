@@ -64,6 +64,17 @@ def test_json_is_all_of_it(out: Path, option: tuple[str, ...]) -> None:
     assert found["exit_code"] == 0
 
 
+def test_a_label_cannot_command_the_terminal(out: Path) -> None:
+    write(
+        out,
+        {A: FAST},
+        label="\x1b[2Kgreen",
+        rows=[{"replicate": 9, "status": "failed", "reason": "\x1b[1Aok", "value": None}],
+    )
+    for shape in ("table", "markdown"):
+        assert "\x1b" not in ask(out, "red", "\x1b[2Kgreen", "--format", shape).stdout
+
+
 def test_markdown_is_a_table(out: Path) -> None:
     lines = ask(out, "red", "blue", "--format", "markdown").stdout.splitlines()
     assert "| workload | device | side | value | 95 % CI | ratio | 95 % CI | verdict |" in lines

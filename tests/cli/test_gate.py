@@ -145,6 +145,11 @@ def test_the_reports_say_the_same_as_the_json(out: Path) -> None:
         (["--confirm", "RUN"], 2, "--confirm is a second measurement beside --current"),
         (["--current", "RUN", "--confirm", "RUN"], 2, "is in the current and in the confirmation"),
         (["--current", "RUN", "--junit", "missing/gate.xml"], 7, "cannot write missing/gate.xml"),
+        (
+            ["--current", "RUN", "--junit", "gate.it", "--markdown", "./gate.it"],
+            2,
+            "--junit and --markdown name the same",
+        ),
         (["--baseline", "mian", "--current", "RUN"], 2, "no baseline 'mian'"),
         (["--current", "TRUNCATED"], 2, "not a readable Parquet file"),
     ],

@@ -210,11 +210,12 @@ def test_what_a_side_cannot_do_is_no_failure(out: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 0.0, -1.0, None])
-def test_a_value_that_is_none_is_left_out_and_counted(out: Path, value: float | None) -> None:
+def test_a_value_that_is_none_is_a_failure(out: Path, value: float | None) -> None:
     odd = [{"replicate": 3, "value": value}]
     comparison = compared(write(out, {A: SLOW}), write(out, {A: FAST}, rows=odd))
     assert cell(comparison).value == pytest.approx(geometric_mean(FAST))
-    assert any("1 measurements are ok but have no positive finite value" in note for note in comparison.notes)
+    assert (cell(comparison).verdict, comparison.exit_code) == ("failed", 3)
+    assert cell(comparison).note == "ok 3, failed 1: a value is no positive number"
 
 
 def test_arms_of_ab_sessions_are_no_sides(out: Path) -> None:
