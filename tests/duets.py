@@ -17,9 +17,9 @@ from bench.types import Arm, DeviceInfo, Duet, Plan, Trial
 # Three pairs of bursts of a few samples.
 SHORTEST = Duet(pairs=3, burst_s=0.004, burst_max_samples=4, warmup_min_s=0.0, warmup_min_samples=1)
 
-# As few sessions as there can be, and on a noisy machine some more: a factor of five is clear, beside this tolerance.
+# As few sessions as there can be, and on a noisy machine some more: a factor of twenty is clear, beside this tolerance.
 TRIAL = Trial(looks=(3, 5, 8), tolerance=0.3)
-SLOWER = Arm("B", variables={"NAP_S": "0.005"})
+SLOWER = Arm("B", variables={"NAP_S": "0.02"})
 
 CPU = DeviceInfo("cpu", 0, "this CPU", reason="a test")
 
@@ -30,7 +30,7 @@ def nap():
     time.sleep(float(os.environ.get("NAP_S", "0.001")))
 
 def longer_nap():
-    time.sleep(0.005)
+    time.sleep(0.02)
 
 def fails():
     raise ValueError("it would not [/as code does]")
