@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench import dataset
+from bench import dataset, store
 from bench.errors import UnreadableResult
 from bench.importing import foreign, pytest_benchmark, superbench
 from bench.importing.foreign import load_json
@@ -111,9 +111,7 @@ def _words(error: ValueError) -> str:
 
 def _new(saved: Sequence[Saved], out: Path, note: Callable[[str], None]) -> list[Saved]:
     """Those that no run of their node holds, each once."""
-    known: dict[str, str] = {}
-    for node in dict.fromkeys(one.node for one in saved):
-        known |= _imported(out / "runs" / node)
+    known = _imported(out / "runs", {one.node for one in saved})
     new: dict[str, Saved] = {}
     for one in saved:
         if one.content_id in known:
@@ -125,12 +123,14 @@ def _new(saved: Sequence[Saved], out: Path, note: Callable[[str], None]) -> list
     return list(new.values())
 
 
-def _imported(folder: Path) -> dict[str, str]:
-    """What the runs in a node's folder were imported from, and the run of each."""
+def _imported(folder: Path, nodes: Collection[str]) -> dict[str, str]:
+    """What the runs of these nodes were imported from, and the run of each; packed ones lie in no node's folder."""
     found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.parquet")):
+    for path in store.result_files(folder):
         try:
-            table = dataset.read([path], ["run_id", "tags"])
+            ((_, entries),) = dataset.index([path])
+            runs = {entry.run_id for entry in entries if entry.node in nodes}
+            table = dataset.read([path] if runs else [], ["run_id", "tags"], runs=runs)
         except UnreadableResult:
             continue  # not one of ours, and no concern of an import
         for row in table.to_pylist():

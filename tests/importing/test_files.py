@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import dataset, store, summary
+from bench import dataset, pack, store, summary
 from bench.errors import OutputNotWritable, UnreadableResult
 from bench.importing.files import Imported, import_files
 from tests.importing.saved import MACHINE, entry, session, write, write_lines
@@ -82,6 +82,20 @@ def test_importing_again_makes_no_second_replicate(tmp_path: Path, importer: Imp
     (second,) = importer(*paths)
     assert second.plan.replicates == 1 and len(importer.notes) == 2
     assert dataset.read([first.path, second.path], ["workload"]).num_rows == 3
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one run", "two runs"])
+def test_what_was_packed_since_is_not_imported_again(tmp_path: Path, importer: Importer, count: int) -> None:
+    others = [session(entry("t::x", [1e-3]), commit="f" * 40, minute=9)] if count == 2 else []
+    paths = write(tmp_path, *sessions(3), *others)
+    runs = importer(*paths)
+    done = pack.pack([one.path for one in runs], importer.out / "runs", remove_originals=True)
+    assert len(runs) == count and len(done.removed) == count
+    assert importer(*paths) == []
+    assert [note.partition(", in run ")[0] for note in importer.notes] == [
+        f"{one.name}: already imported" for one in paths
+    ]
+    assert dataset.read(store.result_files(importer.out / "runs"), ["workload"]).num_rows == len(paths)
 
 
 def test_the_same_content_twice_in_one_import_counts_once(tmp_path: Path, importer: Importer) -> None:
