@@ -59,7 +59,7 @@ def _written_beside(target: Path, temporary: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _replace(temporary, target)
+        replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -78,7 +78,8 @@ def writing(target: Path, remedy: str = "Free space or choose another folder wit
         raise OutputNotWritable(f"cannot write {target}: {error.strerror or error}", remedy) from error
 
 
-def _replace(temporary: Path, target: Path) -> None:
+def replace(temporary: Path, target: Path) -> None:
+    """Give a synchronised file its name."""
     temporary.replace(target)
     folder_fd = os.open(target.parent, os.O_RDONLY)
     try:

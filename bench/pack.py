@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from bench import dataset, packed, schema, store
 from bench.errors import UnreadableResult, UsageError
-from bench.files import DAMAGE, writing
+from bench.files import DAMAGE, replace, writing
 from bench.spec import content_id
 from bench.types import Plan
 
@@ -42,7 +42,10 @@ class Packed:
 
 
 class Writer:
-    """Takes runs one by one and writes packed files; each appears whole, when it is full or the writer is left."""
+    """Takes runs one by one and writes packed files; they appear whole and all at once, when the writer is left.
+
+    A file that is there already is only replaced by one of the same measurements.
+    """
 
     def __init__(self, folder: Path, kinds: pa.Schema = schema.SCHEMA, rows_per_file: int = ROWS_PER_FILE) -> None:
         self.folder = folder
@@ -50,6 +53,7 @@ class Writer:
         self._kinds = kinds
         self._rows_per_file = rows_per_file
         self._file: _File | None = None
+        self._finished: list[_File] = []
 
     def __enter__(self) -> Writer:
         with writing(self.folder):
@@ -66,13 +70,15 @@ class Writer:
             self._finish()
         with writing(self.folder):
             if self._file is None:
-                self._file = _File(self.folder / f".packing-{os.getpid()}.tmp", self._kinds)
+                name = f".packing-{os.getpid()}-{len(self._finished)}.tmp"
+                self._file = _File(self.folder / name, self._kinds)
             self._file.add(plan, table)
 
     def _finish(self) -> None:
         if self._file is not None:
             with writing(self.folder):
-                self.files.append(self._file.finish())
+                self._file.finish()
+            self._finished.append(self._file)
             self._file = None
 
     def __exit__(
@@ -81,9 +87,13 @@ class Writer:
         try:
             if kind is None:
                 self._finish()
+                for file in self._finished:
+                    file.expect_place()
+                with writing(self.folder):
+                    self.files += [file.publish() for file in self._finished]
         finally:
-            if self._file is not None:
-                self._file.abandon()
+            for file in (*self._finished, *([self._file] if self._file else [])):
+                file.abandon()
 
 
 @dataclass
@@ -123,23 +133,40 @@ class _File:
             self.waiting.clear()
             self.waiting_rows = self.waiting_bytes = 0
 
-    def finish(self) -> Path:
-        """Synchronise the file and give it its name."""
+    def finish(self) -> None:
+        """Write the last rows and synchronise the file."""
         self._flush()
         self.writer.add_key_value_metadata(packed.metadata(self.plans, self.rows))
         self.writer.close()
         with self.temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        target = self.temporary.with_name(_name(self.plans))
-        self.temporary.replace(target)
-        folder_fd = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder_fd)  # the rename itself has to reach the disk
-        finally:
-            os.close(folder_fd)
-        return target
+
+    @property
+    def target(self) -> Path:
+        return self.temporary.with_name(_name(self.plans))
+
+    def expect_place(self) -> None:
+        """See that no other measurements are where the file is to be.
+
+        Raises:
+            UsageError: there are.
+            UnreadableResult: nobody can tell.
+        """
+        if not self.target.exists():
+            return
+        there = [(path, frozenset(entry.run_id for entry in entries)) for path, entries in dataset.index([self.target])]
+        for run_id, _ in _unlike(there, [self.temporary], _kinds([self.target, self.temporary])):
+            raise UsageError(
+                f"{self.target} holds other measurements of run {run_id}", "It stays as it is; choose another folder"
+            )
+
+    def publish(self) -> Path:
+        """Give the finished file its name."""
+        replace(self.temporary, self.target)
+        return self.target
 
     def abandon(self) -> None:
+        """Take away what was not published."""
         with contextlib.suppress(*DAMAGE):
             self.writer.close()
         self.temporary.unlink(missing_ok=True)
@@ -160,8 +187,9 @@ def pack(
 
     Raises:
         UnreadableResult: a file is missing, damaged, not ours, or of a newer schema; nothing was removed.
-        UsageError: no run, or not one, begins with ``only``, or two files give a column different types; or with
-            ``remove_originals`` two files hold different rows of one run, and nothing was removed.
+        UsageError: no run, or not one, begins with ``only``, or two files give a column different types; or a file
+            with other measurements has the name of a new one, and nothing was written; or with ``remove_originals``
+            two files hold different rows of one run, and nothing was removed.
         OutputNotWritable: the folder cannot be written.
     """
     sources = _sources(paths, only)

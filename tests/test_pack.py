@@ -225,3 +225,51 @@ def test_equal_files_of_a_run_are_both_removed(paths: list[Path], out: Path) -> 
     done = pack.pack([*paths, double], out / "packed", remove_originals=True)
     assert len(done.removed) == 4
     assert not double.exists()
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("only", [None, "aaaa"], ids=["packed", "one run"])
+def test_a_file_with_other_measurements_of_the_same_runs_is_not_replaced(
+    paths: list[Path], out: Path, tmp_path: Path, only: str | None
+) -> None:
+    pack.pack(paths, tmp_path / "packed", only=only)
+    others = [result(out / "other", path.stem[-4:], path.parent.name, rows=7) for path in paths]
+    before = everything(tmp_path)
+    with pytest.raises(UsageError, match=r"packed/.* holds other measurements of run aaaa\. It stays") as error:
+        pack.pack(others, tmp_path / "packed", only=only, remove_originals=only is None)
+    assert "\n" not in str(error.value)
+    assert everything(tmp_path) == before
+    assert pack.pack(paths, tmp_path / "packed", only=only).files  # the same ones may take their own place
+
+
+def test_a_packed_file_is_not_replaced_by_what_differs_from_it_among_the_inputs(paths: list[Path], out: Path) -> None:
+    (packed_file,) = pack.pack(paths, out / "runs", remove_originals=True).files
+    other = result(out, "aaaa", "node1", rows=7)
+    before = everything(out)
+    with pytest.raises(UsageError, match="other measurements of run aaaa"):
+        pack.pack([packed_file, other], out / "runs", remove_originals=True)
+    assert everything(out) == before
+
+
+def test_a_column_that_only_the_file_in_the_way_has_is_not_lost(paths: list[Path], tmp_path: Path) -> None:
+    (there,) = pack.pack(paths, tmp_path / "packed").files
+    table = pq.ParquetFile(there).read()
+    pq.write_table(table.append_column("added", pa.array([1.0] * table.num_rows)), there)
+    with pytest.raises(UsageError, match="other measurements"):
+        pack.pack(paths, tmp_path / "packed")
+
+
+def test_where_one_file_is_in_the_way_none_is_written(paths: list[Path], out: Path, tmp_path: Path) -> None:
+    """The second of two is: the first must not be there alone."""
+    folder = tmp_path / "packed"
+    pack.pack(paths[1:2], folder)
+    other = result(out / "other", "bbbb", "node2", rows=2)
+    before = everything(folder)
+    with pytest.raises(UsageError, match="run bbbb"), pack.Writer(folder, rows_per_file=3) as writer:
+        for path in (paths[0], other):
+            plan, rows = store.read(path)
+            writer.add(plan, schema.to_table(rows, plan).replace_schema_metadata(None))
+    assert everything(folder) == before
