@@ -8,6 +8,7 @@ seconds per iteration, ``stats.data`` too, and is only there if saved with ``--b
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -82,8 +83,7 @@ def parse(source: str, content_id: str, data: Any) -> SavedProcess:
 def workload(entry: Mapping[str, Any]) -> Foreign:
     """What a benchmark is: its full name, parameters included. Its options are the policy."""
     fullname = printable(entry["fullname"])
-    found = entry.get("options")
-    options = {name: _plain(found.get(name)) for name in _OPTIONS} if isinstance(found, dict) else {}
+    options = {name: _plain(value) for name, value in _options(entry).items() if name in _OPTIONS}
     # What a version does not know yet, it does not do.
     policy = {name: value for name, value in options.items() if value is not None}
     return Foreign(f"pytest/{fullname}", Spec("pytest", 1, {"fullname": fullname}, backend=BACKEND), policy)
@@ -108,7 +108,7 @@ def row(
         **columns,
     }
     figures = entry.get("stats") or {}
-    elapsed_s, median_s = _times(figures, entry.get("options") or {})
+    elapsed_s, median_s = _times(figures, _options(entry))
     found["metrics"] = _metrics(figures, entry.get("extra_info"))
     found["launches_per_sample"] = _count(figures.get("iterations"))
     if elapsed_s:
@@ -138,7 +138,7 @@ def environment_columns(process: SavedProcess) -> Row:
         "os": process.machine.get("system"),
         "os_kernel": process.machine.get("release"),
     }
-    keys = {key: value if isinstance(value, str) else None for key, value in keys.items()}
+    keys = {key: printable(value) if isinstance(value, str) else None for key, value in keys.items()}
     details = {"machine_info": process.machine, "pytest_benchmark": process.version}
     return Environment(keys, details).columns
 
@@ -150,6 +150,11 @@ def device(process: SavedProcess) -> DeviceInfo:
     model, count = cpu.get("brand_raw") or cpu.get("brand"), cpu.get("count")
     name = ", ".join([*([str(model)] if model else []), *([f"{count} CPUs"] if count else [])])
     return DeviceInfo("cpu", 0, printable(name) or None, reason=f"imported from {BACKEND}")
+
+
+def _options(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = entry.get("options")
+    return found if isinstance(found, dict) else {}
 
 
 def _times(figures: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[list[float], float | None]:
@@ -183,9 +188,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return value
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError, OverflowError):
         return str(value)
+    return number if math.isfinite(number) else str(value)  # which has no spelling in a hash
 
 
 def _time(text: Any) -> dt.datetime:
@@ -196,9 +202,9 @@ def _time(text: Any) -> dt.datetime:
     """
     try:
         at = dt.datetime.fromisoformat(text)
-    except (TypeError, ValueError):
+        return at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC)
+    except (TypeError, ValueError, OverflowError):  # the last: in UTC it is before the year 1, or after 9999
         raise ValueError("its datetime cannot be read") from None
-    return at.replace(tzinfo=dt.UTC) if at.tzinfo is None else at.astimezone(dt.UTC)
 
 
 def commit_of(info: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,13 @@ WHOLE = json.dumps(session(entry("t::x", [1e-3])), indent=4)
         (b"3", "names no node"),
         (b"[" * 100_000, "nested too deep"),
         (b'{"benchmarks": [], "datetime": "2026-11-22"}', "holds no benchmark"),
-        (json.dumps(session(entry("t::x", [1e-3]), datetime="soon")).encode(), "datetime cannot be read"),
+        *(
+            (json.dumps(session(entry("t::x", [1e-3]), datetime=text)).encode(), "datetime cannot be read")
+            for text in ("soon", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
+        ),
     ],
-    ids=["empty", "blank", "cut", "array", "object", "cut line", "binary", "number", "deep", "nothing", "no time"],
+    ids=["empty", "blank", "cut", "array", "object", "cut line", "binary", "number", "deep", "nothing"]
+    + ["no time", "before all time", "after all time"],
 )
 def test_a_file_of_no_known_kind_is_one_line_and_writes_nothing(
     tmp_path: Path, importer: Importer, content: bytes, words: str
@@ -167,6 +172,22 @@ def test_a_file_of_no_known_kind_is_one_line_and_writes_nothing(
         importer(*write(tmp_path, *sessions(1)), bad)
     assert str(raised.value).startswith(f"{bad}: ") and "\n" not in str(raised.value)
     assert not importer.out.exists()
+
+
+@pytest.mark.parametrize(
+    "strange", [[1], "nan", "inf", "\ud800", 10**400, {"a": 1}, None, True], ids=lambda one: repr(one)[:9]
+)
+def test_a_strange_value_beside_the_figures_stops_no_import(tmp_path: Path, importer: Importer, strange: Any) -> None:
+    one = session(entry("t::x", [1e-3]))
+    of_benchmark, of_machine = one["benchmarks"][0], one["machine_info"]
+    places = [(part, key) for part in (of_benchmark["options"], of_machine, of_machine["cpu"]) for key in part]
+    places += [(of_benchmark, "options"), (of_benchmark, "extra_info"), (one, "machine_info"), (one, "commit_info")]
+    for part, key in places:
+        kept, part[key] = part[key], strange
+        (run,) = importer(*write(tmp_path, one))
+        assert [row["status"] for row in store.read(run.path)[1]] == ["ok"]
+        shutil.rmtree(importer.out)
+        part[key] = kept
 
 
 def test_a_missing_file_is_named(tmp_path: Path, importer: Importer) -> None:
