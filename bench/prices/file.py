@@ -108,11 +108,13 @@ def load(path: Path) -> Prices:
         UsageError: the file cannot be read, or a key in it is wrong; the text says which and where.
     """
     try:
-        source = path.read_text(encoding="utf-8")
+        source = path.read_text(encoding="utf-8-sig")
         return _Reader(path, source).prices(tomllib.loads(source))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {getattr(error, 'strerror', None) or error}", "Name a readable TOML file") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise UsageError(f"{path}: nested too deep", _FORMAT) from None
+    except (ValueError, OverflowError) as error:  # TOML's own, or an integer beyond what Python takes in or shows
         raise UsageError(f"{path}: {error}", _FORMAT) from None
 
 

@@ -152,6 +152,27 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert str(tmp_path / name) in str(caught.value)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "\ufeff" + WHOLE).currency == "VND"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a = " + "[" * 5000, "nested too deep"),
+        ("a = " + "9" * 5000, "4300 digits"),
+        (WHOLE.replace("800_000_000", "0x" + "f" * 5000), "4300 digits"),
+        (WHOLE + "[vary]\npue = [0.5, " + "9" * 400 + "]", "too large"),
+    ],
+    ids=["nested", "integer", "hexadecimal integer", "factor"],
+)
+def test_what_is_beyond_all_measure_is_one_line(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        loaded(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'prices.toml'}: ")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
 def test_the_example_of_the_documentation_is_one(tmp_path: Path) -> None:
     document = (ROOT / "docs" / "prices.md").read_text()
     (example,) = re.findall(r"```toml\n(.*?)```", document, flags=re.DOTALL)
