@@ -31,6 +31,7 @@ from bench.types import DeviceKind, Policy
 FOLDER = Path(__file__).with_name("suites")
 DEFAULT = "quick"
 
+_FORMAT = "The format is described in docs/suites.md"
 _KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
 
 
@@ -82,12 +83,15 @@ def load(text: str) -> Suite:
     """
     path = Path(text) if text.endswith(".toml") else FOLDER / f"{text}.toml"
     try:
-        source = path.read_text(encoding="utf-8")
-        return _Reader(path, source).suite(tomllib.loads(source))
+        source = path.read_text(encoding="utf-8-sig")
+        data = tomllib.loads(source)
     except (OSError, UnicodeDecodeError) as error:
         raise BadSuite(f"{path}: {getattr(error, 'strerror', None) or error}", "Name a readable TOML file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise BadSuite(f"{path}: {error}", "The format is described in docs/suites.md") from None
+    except RecursionError:
+        raise BadSuite(f"{path}: nested too deep", _FORMAT) from None
+    except ValueError as error:  # TOML's own, or an integer beyond what Python takes in
+        raise BadSuite(f"{path}: {error}", _FORMAT) from None
+    return _Reader(path, source).suite(data)
 
 
 class _Reader:

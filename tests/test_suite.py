@@ -203,3 +203,14 @@ def test_what_is_neither_suite_nor_workload_is_refused() -> None:
 def test_a_misspelt_suite_is_told_the_nearest() -> None:
     with pytest.raises(UnknownWorkload, match="Nearest: quick"):
         suite.choose(["quik"])
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path, small: None) -> None:
+    assert suite.load(written(tmp_path, "\ufeffreplicates = 4\nworkloads = ['small/n1']\n")).replicates == 4
+
+
+@pytest.mark.parametrize(("value", "words"), [("[" * 5000, "nested too deep"), ("9" * 5000, "4300 digits")])
+def test_what_is_beyond_all_measure_is_one_line(tmp_path: Path, value: str, words: str) -> None:
+    with pytest.raises(BadSuite, match=words) as caught:
+        suite.load(written(tmp_path, f"replicates = {value}"))
+    assert "\n" not in str(caught.value)
