@@ -56,20 +56,28 @@ def set_(name: str, what: tuple[str, ...], out: Path, replace: bool) -> None:
 def list_(out: Path, as_json: bool) -> None:
     """List the baselines.
 
+    One that cannot be read is listed with the reason; the exit code is 2 then.
+
     \b
     Examples:
       vnbench baseline list
       vnbench baseline list --json
     """
+    from bench.errors import UnreadableResult
     from bench.gate import baseline as baselines
     from bench.report import baseline as report
     from bench.report import table
 
-    found = {name: baselines.plans(baselines.files(out, name)) for name in baselines.names(out)}
+    found = baselines.listed(out)
     if as_json:
         click.echo(report.list_json(found))
     else:
         report.show_list(table.console(), found)
+    if damaged := [name for name, plans in found.items() if isinstance(plans, UnreadableResult)]:
+        raise UnreadableResult(
+            f"{len(damaged)} of {len(found)} baselines cannot be read: {', '.join(damaged)}",
+            "Take each away (vnbench baseline rm), or make it anew (vnbench baseline set --replace)",
+        )
 
 
 @baseline.command()

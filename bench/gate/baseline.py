@@ -65,7 +65,7 @@ def keep(
         raise UsageError("none of these results has a figure: they cannot be a baseline", "Name others")
     with _locked(out), writing(target):
         _put_back(out)
-        if target.exists() and not replace:
+        if _is_taken(target) and not replace:
             raise UsageError(f"there is a baseline {name!r} already", "Use --replace to put this in its place")
         new, old = (target.with_name(f"{prefix}{name}") for prefix in (_NEW, _OLD))
         shutil.rmtree(new, ignore_errors=True)
@@ -82,9 +82,20 @@ def keep(
 
 
 def names(out: Path) -> list[str]:
-    """The baselines of a results folder."""
+    """The baselines of a results folder; also those in which nothing is."""
     _mend(out)
     return sorted(path.name for path in _folder(out).glob("*") if path.is_dir() and _NAME.fullmatch(path.name))
+
+
+def listed(out: Path) -> dict[str, list[Plan] | UnreadableResult]:
+    """The baselines with the plans that each is made of, the newest last; or with why it cannot be read."""
+    found: dict[str, list[Plan] | UnreadableResult] = {}
+    for name in names(out):
+        try:
+            found[name] = plans(files(out, name))
+        except UnreadableResult as error:
+            found[name] = error
+    return found
 
 
 def files(out: Path, name: str) -> list[Path]:
@@ -92,11 +103,12 @@ def files(out: Path, name: str) -> list[Path]:
 
     Raises:
         UsageError: there is no such baseline.
+        UnreadableResult: there is, and nothing is in it.
     """
-    _mend(out)
-    found = sorted((_folder(out) / check_name(name)).glob("*.parquet"))
+    target = _existing(out, name)
+    found = sorted(target.glob("*.parquet"))
     if not found:
-        raise UsageError(f"no baseline {name!r} in {_folder(out)}", _hint(out, name))
+        raise UnreadableResult(f"there is no result in the baseline {target}", _hint(out, name))
     return found
 
 
@@ -121,7 +133,7 @@ def remove(out: Path, name: str) -> None:
         UsageError: there is none of that name.
         OutputNotWritable: it cannot be taken away.
     """
-    target = files(out, name)[0].parent
+    target = _existing(out, name)
     doomed = target.with_name(f"{_NEW}{name}")  # what is left of such a folder counts as nothing
     with _locked(out), writing(target):
         shutil.rmtree(doomed, ignore_errors=True)
@@ -257,8 +269,26 @@ def _folder(out: Path) -> Path:
     return out / FOLDER
 
 
+def _existing(out: Path, name: str) -> Path:
+    """The folder of a baseline.
+
+    Raises:
+        UsageError: there is no such baseline.
+    """
+    _mend(out)
+    target = _folder(out) / check_name(name)
+    if not target.is_dir():
+        raise UsageError(f"no baseline {name!r} in {_folder(out)}", _hint(out, name))
+    return target
+
+
+def _is_taken(target: Path) -> bool:
+    """Whether there is a baseline; an empty folder is free for one."""
+    return target.exists() and (not target.is_dir() or any(target.iterdir()))
+
+
 def _hint(out: Path, name: str) -> str:
-    there = names(out)
+    there = [each for each in names(out) if any((_folder(out) / each).glob("*.parquet"))]
     listed = f"There are: {', '.join(there)}" if there else "There are none yet"
     return f"{listed}; make one with: vnbench baseline set {name if _NAME.fullmatch(name) else 'NAME'} RUN"
 

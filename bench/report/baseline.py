@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.errors import UnreadableResult
 from bench.gate.side import Side
 from bench.types import Plan
 
@@ -22,8 +24,8 @@ def summary_words(content: Side) -> str:
     return f"{runs}, {_many(workloads, 'workload')} on {devices}, {span} processes each"
 
 
-def show_list(out: Console, found: Mapping[str, Sequence[Plan]]) -> None:
-    """A line per baseline, from its newest run."""
+def show_list(out: Console, found: Mapping[str, Sequence[Plan] | UnreadableResult]) -> None:
+    """A line per baseline, from its newest run; then why some cannot be read."""
     if not found:
         out.print("no baselines; make one with: vnbench baseline set NAME RUN")
         return
@@ -35,29 +37,37 @@ def show_list(out: Console, found: Mapping[str, Sequence[Plan]]) -> None:
     for name in ("newest run", "commit"):
         table.add_column(name, no_wrap=True)
     for name, plans in found.items():
+        if isinstance(plans, UnreadableResult):
+            table.add_row(name, "–", "–", "unreadable", "–", "–")
+            continue
         newest = plans[-1]
         nodes = {plan.node for plan in plans}
         node = newest.node if len(nodes) == 1 else f"{len(nodes)} nodes"
         commit = (newest.source_commit or "–")[:9]
         table.add_row(name, str(len(plans)), str(_workloads(plans)), node, f"{newest.started_at[:16]}Z", commit)
     out.print(table)
+    for name, plans in found.items():
+        if isinstance(plans, UnreadableResult):
+            out.print(f"{name}: {plans.what}", markup=False, highlight=False)
 
 
-def list_json(found: Mapping[str, Sequence[Plan]]) -> str:
+def list_json(found: Mapping[str, Sequence[Plan] | UnreadableResult]) -> str:
     """The same for scripts, with every run's id."""
-    return json.dumps(
-        [
-            {
-                "name": name,
-                "run_ids": [plan.run_id for plan in plans],
-                "nodes": sorted({plan.node for plan in plans}),
-                "workloads": _workloads(plans),
-                "newest_started_at": plans[-1].started_at,
-                "source_commit": plans[-1].source_commit,
-            }
-            for name, plans in found.items()
-        ]
-    )
+    return json.dumps([{"name": name, **_described(plans)} for name, plans in found.items()])
+
+
+def _described(plans: Sequence[Plan] | UnreadableResult) -> dict[str, Any]:
+    if isinstance(plans, UnreadableResult):
+        unknown = ("run_ids", "nodes", "workloads", "newest_started_at", "source_commit")
+        return {**dict.fromkeys(unknown), "error": plans.what}
+    return {
+        "run_ids": [plan.run_id for plan in plans],
+        "nodes": sorted({plan.node for plan in plans}),
+        "workloads": _workloads(plans),
+        "newest_started_at": plans[-1].started_at,
+        "source_commit": plans[-1].source_commit,
+        "error": None,
+    }
 
 
 def _workloads(plans: Sequence[Plan]) -> int:
