@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from bench import dataset, errors, pack, packed, registry, schema, store
-from bench.errors import UnknownWorkload, UnreadableResult, UsageError
+from bench.errors import OutputNotWritable, UnknownWorkload, UnreadableResult, UsageError
 from bench.files import DAMAGE, writing
 from bench.fitness import is_unfit
 from bench.gate import side, source
@@ -332,7 +332,7 @@ def _sync(path: Path) -> None:
 def _mend(out: Path) -> None:
     """Put back a baseline whose replacement was killed between taking the old one away and bringing the new one."""
     if any(_folder(out).glob(f"{_OLD}*")):
-        with contextlib.suppress(OSError), _locked(out):
+        with contextlib.suppress(OSError, OutputNotWritable), _locked(out):
             _put_back(out)
 
 
@@ -340,7 +340,7 @@ def _put_back(out: Path) -> None:
     """As `_mend`, for who holds the lock."""
     for old in _folder(out).glob(f"{_OLD}*"):
         target = old.with_name(old.name.removeprefix(_OLD))
-        if target.exists():
+        if _is_taken(target):
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(target)
@@ -352,7 +352,8 @@ def _locked(out: Path) -> Iterator[None]:
         _folder(out).mkdir(parents=True, exist_ok=True)
         lock_fd = os.open(_folder(out) / ".lock", os.O_CREAT | os.O_RDWR)
     try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX)
+        with writing(_folder(out)):
+            fcntl.flock(lock_fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(lock_fd)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -174,6 +177,45 @@ def test_a_run_that_is_packed_is_kept_without_those_beside_it(tmp_path: Path) ->
     assert (tmp_path / "baselines" / "main" / single.name).read_bytes() == single.read_bytes()
     baseline.keep(tmp_path, "all", [packed], runs={"aaaaaaaaaa", "bbbbbbbbbb"})
     assert contents(tmp_path / "baselines" / "all") == {packed.name: packed.read_bytes()}
+
+
+def test_what_is_left_of_a_replacement_stops_no_reader_where_nothing_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline.keep(tmp_path, "main", [stored(tmp_path)])
+    shutil.copytree(tmp_path / "baselines" / "main", tmp_path / "baselines" / ".old-main")
+    opened = os.open
+
+    def read_only(path: Any, flags: int, *others: Any, **more: Any) -> int:
+        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
+            raise OSError(30, "Read-only file system")
+        return opened(path, flags, *others, **more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert baseline.names(tmp_path) == ["main"]
+    assert len(baseline.find(tmp_path, "main").paths) == 1
+    with pytest.raises(OutputNotWritable, match="Read-only"):
+        baseline.remove(tmp_path, "main")
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stored(tmp_path)
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OutputNotWritable, match="No locks available"):
+        baseline.keep(tmp_path, "main", [run])
+
+
+def test_an_empty_folder_does_not_cost_the_baseline_that_is_to_be_put_back(tmp_path: Path) -> None:
+    baseline.keep(tmp_path, "main", [stored(tmp_path, run_id="aaaaaaaaaa")])
+    folder = tmp_path / "baselines"
+    (folder / "main").rename(folder / ".old-main")
+    (folder / "main").mkdir()
+    assert side.load(baseline.files(tmp_path, "main")).run_ids == {"aaaaaaaaaa"}
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "main"]
 
 
 @pytest.mark.parametrize("has_new", [False, True], ids=["between the renames", "after them"])
