@@ -21,6 +21,8 @@ from bench import child
 
 _PATIENCE_S = 60.0  # for an answer of the writer: it asks the NVIDIA driver, and that may hang
 
+_OFF = "vnbench: nothing is kept, since pytest-benchmark is off (see above, or its options)"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("vnbench", "keep what pytest-benchmark measures as a result of vnbench")
@@ -72,11 +74,14 @@ class _Recorder:
         if self._config.option.collectonly or not self._planned:
             return
         if self._is_off:
-            self._last_words.append(
-                "vnbench: nothing is kept, since pytest-benchmark is off (see above, or its options)"
-            )
+            self._last_words.append(_OFF)
         else:
             self._start()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self) -> None:
+        """The tests are the workers' of pytest-xdist; here none is collected."""
+        self._last_words.append(_OFF)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:
