@@ -7,6 +7,7 @@ groups. Texts are stored once per row group. Memory is bounded by one row group,
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ ROWS_PER_GROUP = 100_000
 BYTES_PER_GROUP = 256 * 2**20  # in memory
 # All environments of a row group fit: beyond the limit each row would repeat its own.
 _DICTIONARY_BYTES = 2**30
+_UNFINISHED = ".packing-"  # how the name of a file that is being written begins
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Writer:
     def __enter__(self) -> Writer:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock_fd = _enter(self.folder)
         return self
 
     def add(self, plan: Plan, table: pa.Table) -> None:
@@ -70,7 +73,7 @@ class Writer:
             self._finish()
         with writing(self.folder):
             if self._file is None:
-                name = f".packing-{os.getpid()}-{len(self._finished)}.tmp"
+                name = f"{_UNFINISHED}{os.getpid()}-{len(self._finished)}.tmp"
                 self._file = _File(self.folder / name, self._kinds)
             self._file.add(plan, table)
 
@@ -94,6 +97,19 @@ class Writer:
         finally:
             for file in (*self._finished, *([self._file] if self._file else [])):
                 file.abandon()
+            os.close(self._lock_fd)
+
+
+def _enter(folder: Path) -> int:
+    """Share the folder's lock with all who write there; whoever has it alone clears up after those that were killed."""
+    lock_fd = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # somebody else writes there, or the file system has no such lock
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in folder.glob(f"{_UNFINISHED}*"):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock_fd, fcntl.LOCK_SH)
+    return lock_fd
 
 
 @dataclass

@@ -183,7 +183,18 @@ def test_a_killed_pack_leaves_no_result(paths: list[Path], tmp_path: Path) -> No
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert list(folder.rglob("*.parquet")) == []
-    assert pack.pack(paths, folder).runs == 3
+    done = pack.pack(paths, folder)
+    assert done.runs == 3
+    assert list(folder.iterdir()) == list(done.files)  # and nothing of the one that was killed
+
+
+def test_what_another_writer_has_in_hand_is_not_cleared_up(paths: list[Path], tmp_path: Path) -> None:
+    with pack.Writer(tmp_path / "packed") as writer:
+        plan, rows = store.read(paths[0])
+        writer.add(plan, schema.to_table(rows, plan).replace_schema_metadata(None))
+        with pack.Writer(tmp_path / "packed"):
+            pass
+    assert store.read(writer.files[0]) == (plan, rows)
 
 
 def test_texts_are_stored_once_per_row_group(tmp_path: Path) -> None:

@@ -68,7 +68,6 @@ def keep(
         if _is_taken(target) and not replace:
             raise UsageError(f"there is a baseline {name!r} already", "Use --replace to put this in its place")
         new, old = (target.with_name(f"{prefix}{name}") for prefix in (_NEW, _OLD))
-        shutil.rmtree(new, ignore_errors=True)
         try:
             _copy(_extract(files, runs, new), new)
             if target.exists():
@@ -337,7 +336,9 @@ def _mend(out: Path) -> None:
 
 
 def _put_back(out: Path) -> None:
-    """As `_mend`, for who holds the lock."""
+    """As `_mend`, for who holds the lock; and take away what a killed one had not finished."""
+    for new in _folder(out).glob(f"{_NEW}*"):
+        shutil.rmtree(new, ignore_errors=True)
     for old in _folder(out).glob(f"{_OLD}*"):
         target = old.with_name(old.name.removeprefix(_OLD))
         if _is_taken(target):

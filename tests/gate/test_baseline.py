@@ -230,6 +230,8 @@ def test_a_killed_replacement_is_mended_before_the_next_one(tmp_path: Path, has_
         baseline.keep(tmp_path, "main", [newer])
     if has_new:
         shutil.copytree(folder / "main", folder / ".old-main")
+    for name in ("main", "other"):  # whose copying was killed
+        shutil.copytree(folder / "main", folder / f".new-{name}")
     assert baseline.keep(tmp_path, "main", [newer], replace=True).run_ids == {"bbbbbbbbbb"}
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "main"]
 
