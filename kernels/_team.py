@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 Job = Callable[[], object]
 
@@ -22,21 +22,29 @@ MOST_THREADS = 32
 
 
 class Team:
-    """So many threads. In each of them torch's operations have that thread alone."""
+    """So many threads. In each of them torch's operations have that thread alone.
+
+    A share is always done by the same thread, so that who first touched a page is who streams it: Linux puts a
+    page at the node of who does (Documentation/admin-guide/mm/numa_memory_policy.rst, "System Default Policy"). Threads
+    are not pinned: whether one stays at its node is the system's choice.
+    """
 
     def __init__(self, threads: int) -> None:
         import torch
 
         self.threads = threads
-        everyone = threading.Barrier(threads)
         before = torch.get_num_threads()
 
         def begin() -> None:
             torch.get_num_threads()  # else torch would give this thread the process's number later on
             torch.set_num_threads(1)
-            everyone.wait()
 
-        self._pool = ThreadPoolExecutor(threads)
+        # A queue for each: from one for all, as a ThreadPoolExecutor has it, any idle thread takes the next job.
+        self._queues: list[SimpleQueue[Job | None]] = [SimpleQueue() for _ in range(threads)]
+        self._ended: SimpleQueue[Exception | None] = SimpleQueue()
+        self._threads = [threading.Thread(target=self._work, args=(each,), daemon=True) for each in self._queues]
+        for thread in self._threads:
+            thread.start()
         self._run([begin] * threads)
         torch.set_num_threads(before)  # what a thread sets is the process's, too, for threads to come
 
@@ -51,8 +59,22 @@ class Team:
         return lambda: self._run(jobs)
 
     def _run(self, jobs: list[Job]) -> None:
-        for running in [self._pool.submit(job) for job in jobs]:
-            running.result()
+        for queue, job in zip(self._queues, jobs, strict=True):
+            queue.put(job)
+        ended = [self._ended.get() for _ in jobs]
+        for error in filter(None, ended):
+            raise error
+
+    def _work(self, queue: SimpleQueue[Job | None]) -> None:
+        while job := queue.get():
+            try:
+                job()
+            except Exception as error:
+                self._ended.put(error)
+            else:
+                self._ended.put(None)
 
     def close(self) -> None:
-        self._pool.shutdown()
+        for queue, thread in zip(self._queues, self._threads, strict=True):
+            queue.put(None)
+            thread.join()

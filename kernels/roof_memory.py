@@ -260,7 +260,9 @@ class RoofMemory(Kernel[RoofMemoryParams]):
             "triad are rates of the program, not of the memory's pins. The C library may spare the host's copy that; "
             "nothing that numpy or torch have spares it the triad, so C with streaming stores is ahead there. With "
             f"more than {MOST_THREADS} threads torch's own stream the host's memory, and the copy is spared nothing, "
-            "either. On a virtual machine the size of the cache may be another's, and the arrays very large. Two "
+            "either. A thread streams what it touched first, but threads are not pinned: on a machine of several nodes "
+            "the system may move one away from its memory. On a virtual machine the size of the cache may be "
+            "another's, and the arrays very large. Two "
             "programs agree only if their arrays lie in pages of one size: those on the host ask for huge ones."
         ),
     )

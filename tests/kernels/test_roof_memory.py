@@ -6,7 +6,9 @@ import dataclasses
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -218,6 +220,19 @@ def test_an_error_in_a_thread_is_raised() -> None:
 
     with pytest.raises(MemoryError, match="of the second thread"):
         Team(2).launch(64, lambda rows: fail if rows.start else list)()
+
+
+def test_a_share_is_always_done_by_the_same_thread() -> None:
+    team, by_share = Team(3), defaultdict[int, set[int]](set)
+
+    def job(rows: slice) -> Callable[[], None]:
+        return lambda: by_share[rows.start].add(threading.get_ident())
+
+    for _ in range(200):
+        team.launch(3, job)()
+    assert [len(threads) for threads in by_share.values()] == [1, 1, 1]
+    assert len(set[int]().union(*by_share.values())) == 3
+    team.close()
 
 
 @pytest.fixture
