@@ -1,7 +1,8 @@
 """Our own CUDA kernels: their source, and how they are enqueued on torch's stream. CuPy has NVRTC compile them.
 
 They move 16 bytes with an instruction, the most that a thread can on the GPUs we support (CUDA C++ Programming Guide,
-"Device Memory Accesses"), and walk an array with as many threads as the GPU holds at once.
+"Device Memory Accesses"), and walk an array with as many threads as the GPU holds at once: how many blocks that are
+depends on a kernel's registers, and the driver tells. With more, the last ones would start when the first have ended.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ ROW = 4096  # numbers of int64 that ``row_sums`` adds up into one sum
 WARP_BYTES = 32 * 16  # what a warp moves with an instruction: ``exchange`` changes its direction so often
 
 _THREADS = 512
-_BLOCKS_PER_SM = 4  # 2048 threads: what an SM of a data centre's GPU holds (the same guide, "Compute Capabilities")
 
 SOURCE = r"""
 typedef unsigned long long u64;
@@ -117,7 +117,7 @@ def enqueue(name: str, *arguments: int, one_thread: bool = False) -> None:
     """
     import torch
 
-    blocks, threads = (1, 1) if one_thread else (_blocks(torch.cuda.current_device()), _THREADS)
+    blocks, threads = (1, 1) if one_thread else (_blocks(name, torch.cuda.current_device()), _THREADS)
     with torchs_stream():
         _kernel(name)((blocks,), (threads,), arguments)
 
@@ -135,7 +135,10 @@ def _module() -> Any:
 
 
 @functools.cache
-def _blocks(index: int) -> int:
+def _blocks(name: str, index: int) -> int:
+    """Blocks of a kernel that the current device, which is ``index``, holds at once."""
+    import cupy
     import torch
 
-    return _BLOCKS_PER_SM * int(torch.cuda.get_device_properties(index).multi_processor_count)
+    per_sm = cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor(_kernel(name).kernel.ptr, _THREADS, 0)
+    return int(per_sm * torch.cuda.get_device_properties(index).multi_processor_count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import subprocess
@@ -10,6 +11,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from bench.device.cpu import CpuDevice
 from bench.errors import Unsupported, UsageError
 from bench.spec import parse_params, workload_name
 from bench.types import Measurement
-from kernels import _memory, roof_memory
+from kernels import _cuda_kernels, _memory, roof_memory
 from kernels._team import MOST_THREADS, Team
 from kernels.roof_memory import KERNEL
 from tests.conftest import prepare
@@ -301,6 +303,31 @@ def test_a_cuda_kernel_adds_up_every_row_once(rows: int, gpu: CpuDevice) -> None
     assert sum_R[-1] == -1
 
 
+def test_a_cuda_kernel_has_as_many_blocks_as_the_driver_says_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[tuple[tuple[int], tuple[int]]] = []
+
+    class Kernel:
+        kernel = SimpleNamespace(ptr=77)
+
+        def __call__(self, grid: tuple[int], block: tuple[int], arguments: tuple[int, ...]) -> None:
+            launched.append((grid, block))
+
+    def blocks_per_sm(pointer: int, threads: int, shared_bytes: int) -> int:
+        return {(77, 512, 0): 3}[pointer, threads, shared_bytes]
+
+    driver = SimpleNamespace(occupancyMaxActiveBlocksPerMultiprocessor=blocks_per_sm)
+    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(driver=driver)))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(multi_processor_count=132))
+    monkeypatch.setattr(_cuda_kernels, "_kernel", lambda name: Kernel())
+    monkeypatch.setattr(_cuda_kernels, "torchs_stream", contextlib.nullcontext)
+    _cuda_kernels._blocks.cache_clear()
+    _cuda_kernels.enqueue("copy", 0, 0, 1)
+    _cuda_kernels.enqueue("chase", 0, 0, 1, one_thread=True)
+    _cuda_kernels._blocks.cache_clear()
+    assert launched == [((3 * 132,), (512,)), ((1,), (1,))]
+
+
 def test_a_cuda_kernel_needs_a_gpu_and_its_memory(small: CpuDevice) -> None:
     with pytest.raises(Unsupported, match="a CUDA kernel needs an NVIDIA GPU, and this device is cpu"):
         opened("copy@backend=cupy", small)
@@ -321,6 +348,16 @@ def test_a_pattern_passes_on_a_gpu_and_a_wrong_block_fails(pattern: str, cuda_de
     assert out.is_cuda
     assert not tampered(case, out[-16:].zero_).check().ok
     case.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["copy", "exchange", "triad", "row_sums"])
+def test_the_registers_of_all_threads_of_a_cuda_kernel_fit(name: str, cuda_device: Device) -> None:
+    pytest.importorskip("cupy")
+    gpu = torch.cuda.get_device_properties(0)
+    threads_per_sm = _cuda_kernels._blocks(name, 0) * _cuda_kernels._THREADS / gpu.multi_processor_count
+    assert 512 <= threads_per_sm <= gpu.max_threads_per_multi_processor
+    assert threads_per_sm * _cuda_kernels._kernel(name).num_regs <= gpu.regs_per_multiprocessor
 
 
 @pytest.mark.gpu
