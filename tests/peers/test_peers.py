@@ -28,6 +28,7 @@ from tests.peers import environments, gguf_file, parts, play, report, with_strea
 from tests.peers.environments import NotInstalled
 from tests.peers.lines import NUMPY, OWN, TORCH, Line, Peer, lines
 from tests.peers.recording import PUBLISHED, Recording, load
+from tests.stream import COPY, TRIAD, Stream
 
 SKINNY = "matmul/bf16/8x4096x14336"  # its weight does not fit into most caches, hot as it is
 KINDS: tuple[DeviceKind, ...] = ("cpu", "cuda")
@@ -292,13 +293,27 @@ def test_stream_in_c_does_what_it_says(
     folder = tmp_path_factory.getbasetemp() / "stream"
     for key, value in {"PEER_BYTES": str(1 << 20), "OMP_NUM_THREADS": "2", "PEER_FOLDER": str(folder)}.items():
         monkeypatch.setitem(os.environ, key, value)
-    with_stream._streams.cache_clear()
+    with_stream._stream.cache_clear()
     check = getattr(with_stream, f"check_{pattern}")
     assert check() is True
-    streams = with_stream._streams()
+    stream, run = with_stream._stream(), Stream.run
     if pattern == "read":
-        monkeypatch.setattr(with_stream, "read", lambda: 0)
+        monkeypatch.setattr(stream, "run", lambda number: run(stream, number) + 1)
     else:  # an array that does not come out as it should
-        monkeypatch.setattr(streams, "run", lambda number: np.copyto(streams.a, streams.b + 1))
+        monkeypatch.setattr(stream, "run", lambda number: np.copyto(stream.a, stream.b + 1))
     assert check() is False
-    with_stream._streams.cache_clear()
+    with_stream._stream.cache_clear()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_stream_in_c_keeps_its_threads(tmp_path_factory: pytest.TempPathFactory) -> None:
+    def tasks() -> set[Path]:
+        return set(Path("/proc/self/task").iterdir())
+
+    before = tasks()
+    stream = Stream(1 << 20, 3, tmp_path_factory.getbasetemp() / "stream")
+    stream.run(COPY)
+    kept = tasks() - before
+    assert len(kept) == 2, "the caller is the third"
+    assert stream.is_right(TRIAD)
+    assert kept <= tasks()
