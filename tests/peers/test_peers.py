@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import importlib
 import json
@@ -10,21 +11,24 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bench import registry
 from bench.device import select
 from bench.device.cpu import CpuDevice
 from bench.types import DeviceKind, Duet
-from kernels._decoder_shape import SHAPES
+from kernels._decoder_shape import SHAPES, Shape
 from tests.conftest import prepare
 from tests.kernels import test_decoder_transformers as beside_transformers
-from tests.peers import environments, gguf_file, parts, play, report, with_stream, with_transformers
+from tests.peers import environments, gguf_file, parts, play, report, with_llama_cpp, with_stream, with_transformers
 from tests.peers.environments import NotInstalled
 from tests.peers.lines import NUMPY, OWN, TORCH, Line, Peer, lines
 from tests.peers.recording import PUBLISHED, Recording, load
@@ -283,6 +287,82 @@ def test_transformers_has_the_parameters_of_the_shape(tied: bool, monkeypatch: p
     assert llama.prefill().equal(prefilled), "every call begins anew"
     monkeypatch.setattr(llama, "shape", SHAPES["smollm2-135m"])
     assert not llama.is_right(prefilled)
+
+
+def test_transformers_is_wrong_with_a_cache_at_another_position_with_other_keys_or_a_layer_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for key, value in {"MODEL": "tiny", "TOKENS": "8", "STEPS": "2", "DEVICE": "cpu"}.items():
+        monkeypatch.setenv(f"PEER_{key}", value)
+    llama = with_transformers._Llama()
+    rewind, layer = llama._rewind, llama.model.model.layers[1]
+
+    def alter_keys(position: int) -> None:
+        rewind(position)
+        with torch.inference_mode():
+            llama._cache.layers[0].keys[:, :, 3].neg_()
+
+    for owner, name, broken in [
+        (llama, "_rewind", lambda position: rewind(position - 1)),
+        (llama, "_rewind", alter_keys),
+        (layer, "forward", lambda hidden, **_: hidden),
+    ]:
+        llama.prefill()
+        assert llama.is_right(llama.decode())
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, broken)
+            assert not llama.is_right(llama.decode())
+
+
+class FakeLlamaCpp:
+    """The calls of llama.cpp that we make; logits that all tokens of a context bear upon."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.llama_log_callback = lambda function: function
+        self.llama_log_set = self.llama_backend_init = self.llama_free = lambda *_: None
+        self.llama_model_default_params = lambda: None
+        self.llama_context_default_params = SimpleNamespace
+        self.llama_model_load_from_file = lambda path, params: "model"
+        self.llama_model_n_params = lambda model: shape.parameters
+        self.llama_model_size = lambda model: 2 * shape.parameters
+        self.llama_get_memory = lambda context: context
+        self.llama_memory_clear = lambda context, data: context.clear()
+        self.llama_memory_seq_pos_max = lambda context, sequence: len(context) - 1
+        self.llama_batch_get_one = lambda tokens, count: tokens[:count]
+
+    def llama_init_from_model(self, model: str, params: object) -> list[int]:
+        return []
+
+    def llama_memory_seq_rm(self, context: list[int], sequence: int, begin: int, end: int) -> None:
+        del context[begin:]
+
+    def llama_decode(self, context: list[int], tokens: list[int]) -> int:
+        context.extend(tokens)
+        return 0
+
+    def llama_get_logits_ith(self, context: list[int], index: int) -> Any:
+        logits = np.random.default_rng(context).standard_normal(self.shape.vocabulary, dtype=np.float32)
+        return logits.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+def test_llama_cpp_is_wrong_with_a_context_that_was_not_rewound_or_has_another_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for key, value in {"MODEL": "tiny", "TOKENS": "8", "STEPS": "2", "GGUF": "a file"}.items():
+        monkeypatch.setenv(f"PEER_{key}", value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    library = FakeLlamaCpp(SHAPES["tiny"])
+    monkeypatch.setitem(sys.modules, "llama_cpp", library)
+    llama = with_llama_cpp._Llama()
+    assert llama.is_right(llama.prefill())
+    assert llama.is_right(llama.decode())
+    llama._context[3] += 1
+    assert not llama.is_right(llama.decode())
+    assert llama.is_right(llama.prefill())
+    monkeypatch.setattr(library, "llama_memory_seq_rm", lambda *_: None)
+    assert llama.is_right(llama.decode())
+    assert not llama.is_right(llama.decode()), "behind the steps of the call before"
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from kernels._decoder_shape import SHAPES, Shape
+from tests.peers import LOGITS_TOLERANCE
 
 _DRAWN = 4_194_301  # a prime, so that no two rows are alike
 
@@ -60,17 +61,21 @@ class _Llama:
         for parameter in self.model.parameters():
             _fill(parameter)
         self._cache = transformers.StaticCache(config=config, max_cache_len=self.tokens + self.steps)
+        self._behind: list[Any] = []  # the tokens that the last call took behind the prompt
 
     def prefill(self) -> Any:
         """Logits behind the last token alone."""
         self._rewind(0)
+        self._behind = []
         return self._forward(self._prompt_BT)
 
     def decode(self) -> Any:
         """Greedy steps from the end of the context on."""
         self._rewind(self.tokens)
+        self._behind = []
         token_B1 = self._prompt_BT[:, :1]
         for _ in range(self.steps):
+            self._behind.append(token_B1)
             logits_B1V = self._forward(token_B1)
             token_B1 = logits_B1V.max(dim=-1).indices
         return logits_B1V
@@ -85,14 +90,23 @@ class _Llama:
                 layer.cumulative_length.fill_(position)
 
     def is_right(self, logits_B1V: Any) -> bool:
-        """The parameters of the shape, all in bf16; and one row of numbers."""
+        """The parameters of the shape, all in bf16; the last call's logits, and how far each layer's cache got."""
         parameters = list(self.model.parameters())
+        length = self.tokens + len(self._behind)
         return (
             sum(parameter.numel() for parameter in parameters) == self.shape.parameters
             and {parameter.dtype for parameter in parameters} == {self._torch.bfloat16}
             and tuple(logits_B1V.shape) == (1, 1, self.shape.vocabulary)
-            and bool(logits_B1V.isfinite().all())
+            and all(int(layer.get_seq_length()) == length for layer in self._cache.layers)
+            and self.error(logits_B1V) <= LOGITS_TOLERANCE
         )
+
+    def error(self, logits_B1V: Any) -> float:
+        """How far they are from those of all the tokens at once, without a cache: relative, in the 2-norm."""
+        given_BT = self._torch.cat([self._prompt_BT, *self._behind], dim=1)
+        with self._torch.inference_mode():
+            whole_B1V = self.model(input_ids=given_BT, use_cache=False, logits_to_keep=1).logits.float()
+            return float((logits_B1V.float() - whole_B1V).norm() / whole_B1V.norm())
 
 
 def _fill(parameter: Any) -> None:
