@@ -13,11 +13,13 @@ import queue
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+from bench.device.base import graphs
+from bench.errors import Unsupported
 from bench.types import Check
 
 # What a rank may take for one answer, or for its share of one collective, before the others give it up.
@@ -95,6 +97,12 @@ class RankDevice:
 
         if self.torch_device != "cpu":
             torch.cuda.synchronize()
+
+    def captured(self, runs: Sequence[Callable[[], object]]) -> list[Callable[[], None]]:
+        """Collectives are captured with the rest, for all ranks make their parts at once."""
+        if self.torch_device == "cpu":
+            raise Unsupported("CUDA graphs are a GPU's: a CPU has none")
+        return graphs(runs)
 
 
 def serve(connection: Connection, place: Place) -> None:

@@ -70,6 +70,27 @@ class Device(Protocol):
         """The most memory that this process has held since; None where unknown."""
 
 
+def graphs(runs: Sequence[Callable[[], object]]) -> list[Callable[[], None]]:
+    """``Device.captured`` by torch, on the current GPU."""
+    import torch
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # libraries allocate their workspaces before a capture
+        for run in runs:
+            run()
+    torch.cuda.current_stream().wait_stream(side)
+    pool = torch.cuda.graph_pool_handle()
+    replays: list[Callable[[], None]] = []
+    for run in runs:
+        graph = torch.cuda.CUDAGraph()
+        # torch leaves the capture's stream current where the capture fails; the outer context puts ours back.
+        with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool, stream=side):
+            run()
+        replays.append(graph.replay)
+    return replays
+
+
 def loop(launch: Callable[[], None], launches: int) -> Callable[[], None]:
     """The plain form of ``Device.repeat``: no wrapper at all for a single launch."""
     if launches == 1:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.device.base import loop
+from bench.device.base import graphs, loop
 from bench.device.cpu import last_level_cache_bytes, usable_cores
 from bench.types import DeviceInfo, Mark
 
@@ -83,22 +83,7 @@ class CudaDevice:
         return replay
 
     def captured(self, runs: Sequence[Callable[[], object]]) -> list[Callable[[], None]]:
-        torch = self._torch
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):  # libraries allocate their workspaces before a capture
-            for run in runs:
-                run()
-        torch.cuda.current_stream().wait_stream(side)
-        pool = torch.cuda.graph_pool_handle()
-        replays: list[Callable[[], None]] = []
-        for run in runs:
-            graph = torch.cuda.CUDAGraph()
-            # torch leaves the capture's stream current where the capture fails; the outer context puts ours back.
-            with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, pool=pool, stream=side):
-                run()
-            replays.append(graph.replay)
-        return replays
+        return graphs(runs)
 
     def synchronize(self) -> None:
         self._torch.cuda.synchronize()

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from bench import registry
 from bench.device.cpu import CpuDevice
-from bench.errors import UsageError
+from bench.errors import Unsupported, UsageError
+from bench.ready import prepared
 from bench.spec import parse_params
 from bench.types import Work
 from kernels import _ranks, decode
@@ -125,6 +127,12 @@ def test_two_ranks_are_together_the_model_that_one_is(cpu_device: CpuDevice) -> 
 def test_a_wrong_shard_of_the_other_rank_fails(cpu_device: CpuDevice, make: Any) -> None:
     with opened("steps=3,tp=2", cpu_device, make) as case:
         assert not case.check().ok
+
+
+def test_graphs_of_several_ranks_are_unsupported_on_a_cpu(cpu_device: CpuDevice) -> None:
+    workload = registry.resolve("decode/tiny/b1/ctx8@steps=1,mode=graph,tp=2")
+    with pytest.raises(Unsupported, match="a CPU has none"), prepared(workload, cpu_device, 60.0):
+        pass
 
 
 def test_marks_and_metrics_are_those_of_the_timed_rank(cpu_device: CpuDevice) -> None:
