@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,10 @@ class _Test:
 
     def _session(self, name: str, session: int) -> None:
         jobs = [self._job(arm, name, session) for arm in self.plan.arms]
+        shortages = [registry.shortage(job.items[0].workload, self.plan.devices) for job in jobs]
+        if any(shortages):
+            self._refuse(name, jobs, shortages)
+            return
         lot = random.Random(f"{self.plan.run_id}-{session}-{name}")
         before = host.read()
         outcomes = duet.play(jobs, self.places, self.folder.lock_fd, lot, self._end_if_told)
@@ -175,6 +179,14 @@ class _Test:
             row |= captured | state
             store.write_part(self.folder.path, row, self.plan)
             self.rows[name].append(row)
+
+    def _refuse(self, name: str, jobs: Sequence[Job], shortages: Sequence[str | None]) -> None:
+        """Write the rows of arms that need not be tried."""
+        for job, shortage in zip(jobs, shortages, strict=True):
+            if shortage:
+                row = schema.blank_row(job, 0, registry.resolve(job.items[0].workload), "unsupported", shortage)
+                store.write_part(self.folder.path, row, self.plan)
+                self.rows[name].append(row)
 
     def _is_settled(self, name: str) -> bool:
         (found,) = (one for one in sessions.collect(self.plan, self.rows[name]) if one.workload == name)

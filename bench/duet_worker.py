@@ -39,7 +39,7 @@ def main(job_path: str, events_fd: str) -> None:
     link = WorkerLink(int(events_fd))
     try:
         job = Job.from_json(json.loads(Path(job_path).read_text()))
-        device = open_device(job.device, Path(job.scratch))
+        device = open_device(job.device, Path(job.scratch), job.indices)
         gc.collect()
         gc.freeze()
         link.begin(0)

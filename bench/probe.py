@@ -10,17 +10,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import registry
 from bench.launch import local
 from bench.types import DeviceInfo, Item, Job, Plan, Policy
 
 _TIMEOUT_S = 20.0
 
 
-def obstacles(names: Sequence[str], device: DeviceInfo) -> dict[str, str | None]:
-    """Why each workload cannot run on that device; None where it can."""
-    found: dict[str, str | None] = {}
+def obstacles(names: Sequence[str], devices: Sequence[DeviceInfo]) -> dict[str, str | None]:
+    """Why each workload cannot run on the first of the devices; None where it can. A launch may take several."""
+    alike = [device for device in devices if device.kind == devices[0].kind]
+    found = {name: registry.shortage(name, alike) for name in names}
+    items = tuple(Item(name) for name in names if found[name] is None)
     with _place() as (folder, no_lock):
-        job = _job(device, folder, task="probe", items=tuple(map(Item, names)))
+        job = _job(alike, folder, task="probe", items=items)
         while job.items:
             (outcome,) = local.run_group([job], no_lock)
             for event in outcome.events:
@@ -36,7 +39,7 @@ def obstacles(names: Sequence[str], device: DeviceInfo) -> dict[str, str | None]
 def calibrations(devices: Sequence[DeviceInfo]) -> dict[str, dict[str, int]]:
     """The calibration workload's two times a second apart, as columns, by device; a device that fails has none."""
     with _place() as (folder, no_lock):
-        outcomes = local.run_group([_job(device, folder, task="calibrate", items=()) for device in devices], no_lock)
+        outcomes = local.run_group([_job([device], folder, task="calibrate", items=()) for device in devices], no_lock)
         return {
             outcome.job.device.label: {
                 "calibration_before_ns": event["before_ns"],
@@ -56,17 +59,18 @@ def _place() -> Iterator[tuple[str, int]]:
         yield folder, no_lock.fileno()
 
 
-def _job(device: DeviceInfo, folder: str, items: tuple[Item, ...], **fields: Any) -> Job:
+def _job(devices: Sequence[DeviceInfo], folder: str, items: tuple[Item, ...], **fields: Any) -> Job:
+    """For the first of the devices."""
     plan = Plan(
         run_id="probe",
         node="",
         suite="",
         started_at="",
-        workloads={device.kind: tuple(item.workload for item in items)},
-        devices=(device,),
+        workloads={devices[0].kind: tuple(item.workload for item in items)},
+        devices=tuple(devices),
         policy=Policy(),
         replicates=1,
         timeout_s=_TIMEOUT_S,
         vnbench_version="",
     )
-    return Job(plan, device, items, 0, folder=folder, scratch=folder, **fields)
+    return Job(plan, devices[0], items, 0, folder=folder, scratch=folder, **fields)

@@ -17,6 +17,7 @@ import bench
 from bench.errors import ShadowedKernels, UnknownWorkload, UsageError
 from bench.kernel import Kernel
 from bench.spec import Spec, parse_params, pattern, spec_of, workload_name
+from bench.types import DeviceInfo
 
 D = TypeVar("D")
 
@@ -154,6 +155,14 @@ def devices_of(name: str) -> int:
 def measured_by(name: str, devices: Sequence[D]) -> Sequence[D]:
     """Those of a kind's devices that have a row for it: all, or the first where a launch takes several together."""
     return devices[:1] if devices_of(name) > 1 else devices
+
+
+def shortage(name: str, devices: Sequence[DeviceInfo]) -> str | None:
+    """Why a launch cannot be had of these devices, all of a kind: it takes more of them. A CPU has processes."""
+    needed = devices_of(name)
+    if devices[0].kind != "cuda" or needed <= len(devices):
+        return None
+    return f"takes {needed} GPUs, the run has {len(devices)}"
 
 
 def with_roofs(names: Iterable[str], kind: Any) -> tuple[str, ...]:

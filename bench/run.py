@@ -200,8 +200,19 @@ class _Run:
                 device: tuple(self.items.get((kind, device.index, name), Item(name)) for name in names)
                 for device in devices
             }
-            self._see_through([self._job(device, items[device], replicate, sequence=sequence) for device in devices])
+            jobs = [self._job(device, items[device], replicate, sequence=sequence) for device in devices]
+            if shortage := registry.shortage(names[0], group):
+                self._refuse(jobs, shortage)
+            else:
+                self._see_through(jobs)
             sequence += len(names)
+
+    def _refuse(self, jobs: Sequence[Job], reason: str) -> None:
+        """Write the rows of what need not be tried."""
+        for job in jobs:
+            for index in range(len(job.items)):
+                store.write_part(self.folder.path, _unmeasured(job, index, "unsupported", reason), self.plan)
+                self._on_event(job, {"event": "done", "item": index})
 
     def _see_through(self, jobs: Sequence[Job]) -> None:
         """Run jobs until each item has a row: what a dead worker had in hand gets one here, a new worker the rest."""
@@ -227,9 +238,7 @@ class _Run:
         return outcome.rest
 
     def _write_death(self, job: Job, index: int, status: Status, reason: str, begun_ns: int) -> None:
-        item = job.items[index]
-        row = schema.blank_row(job, index, registry.resolve(item.workload), status, reason)
-        row["candidate"] = item.candidate
+        row = _unmeasured(job, index, status, reason)
         if begun_ns:
             row |= schema.window_columns(begun_ns, time.monotonic_ns(), self.clock_offset_ns)
         if not (self.folder.path / store.part_name(row)).exists():  # it may have died just after writing its own
@@ -285,6 +294,12 @@ def _processes(names: Sequence[str]) -> list[list[str]]:
         if name not in alone:
             shared.setdefault(registry.devices_of(name), []).append(name)
     return [*(shared[devices] for devices in sorted(shared)), *([name] for name in alone)]
+
+
+def _unmeasured(job: Job, index: int, status: Status, reason: str) -> Row:
+    item = job.items[index]
+    row = schema.blank_row(job, index, registry.resolve(item.workload), status, reason)
+    return row | {"candidate": item.candidate}
 
 
 def _has_candidates(name: str) -> bool:

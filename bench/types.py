@@ -288,6 +288,11 @@ class Job:
     search_budget_s: float = 0.0  # for each item of a search
 
     @property
+    def indices(self) -> tuple[int, ...]:
+        """Of the run's devices of this kind: what a launch of several devices may take."""
+        return tuple(device.index for device in self.plan.devices if device.kind == self.device.kind)
+
+    @property
     def concurrency_group(self) -> str:
         """Rows that share it were loaded together."""
         return f"{self.plan.run_id}-{self.replicate}-{self.sequence}-{self.device.kind}"

@@ -46,7 +46,7 @@ def main(job_path: str, events_fd: str) -> None:
     link = WorkerLink(int(events_fd))
     try:
         job = Job.from_json(json.loads(Path(job_path).read_text()))
-        device = open_device(job.device, Path(job.scratch))
+        device = open_device(job.device, Path(job.scratch), job.indices)
         if job.task == "search":
             _search(job, device, link)
         elif job.task == "probe":

@@ -36,10 +36,10 @@ class RankLost(Exception):
 
 
 def _places(world: int, device: Device, store: str) -> list[Place]:
-    """Rank 0 is on the device that is measured, the others are on those behind it.
+    """Rank 0 is on the device that is measured, the others are on those that it may be taken together with.
 
     Raises:
-        Unsupported: there are not so many GPUs, or torch was built without its distributed part.
+        Unsupported: these are not so many GPUs, or torch was built without its distributed part.
     """
     import torch
 
@@ -48,11 +48,9 @@ def _places(world: int, device: Device, store: str) -> list[Place]:
     threads = max(1, device.threads // world)
     if device.info.kind != "cuda":
         return [Place(rank, world, "cpu", threads, store) for rank in range(world)]
-    gpus = torch.cuda.device_count()
-    if gpus < world:
-        raise Unsupported(f"{world} ranks need a GPU each; CUDA shows {gpus}")
-    indices = [(device.info.index + rank) % gpus for rank in range(world)]
-    return [Place(rank, world, f"cuda:{index}", threads, store) for rank, index in enumerate(indices)]
+    if len(device.indices) < world:
+        raise Unsupported(f"{world} ranks need a GPU each; there are {len(device.indices)} to take")
+    return [Place(rank, world, f"cuda:{index}", threads, store) for rank, index in enumerate(device.indices[:world])]
 
 
 class _Peer:
@@ -202,7 +200,7 @@ _kept: dict[tuple[int, str], Ranks] = {}
 
 
 def kept_ranks(world: int, device: Device) -> Ranks:
-    """The group of so many ranks from that device on; another one is ended first."""
+    """The group of so many ranks on that device and those behind it; another one is ended first."""
     key = world, device.torch_device
     if key not in _kept or not _kept[key].is_whole:
         end_ranks()

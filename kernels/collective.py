@@ -205,7 +205,7 @@ class CollectiveKernel(Kernel[CollectiveParams]):
         parameters={
             "op": "all-reduce adds up a vector of every rank, in place; all-gather puts the ranks' pieces together on "
             "each; reduce-scatter adds up and leaves each rank a piece; all-to-all sends a piece from each to each",
-            "world": "ranks: a GPU each, from the first device of the run on; on the CPU a process each, with its "
+            "world": "ranks: a GPU each, the first of the run's; on the CPU a process each, with its "
             "share of the threads",
             "size": "of the whole vector on a rank, as nccl-tests has it: what an all-gather receives and the others "
             "send; what does not divide into a piece for each rank is left out",
@@ -224,8 +224,8 @@ class CollectiveKernel(Kernel[CollectiveParams]):
         "ranks than cores take turns. Launches are not captured in a CUDA graph, for NCCL wants all ranks to capture "
         "or none, so that small sizes include the time of Python. An all-reduce in place grows its sums from launch to "
         "launch; after each 200 / log2(n) of them the vector is copied anew, within the time of one. Between launches "
-        "the other ranks wait in the next one, on GPUs in a kernel that spins: in an A/B test on GPUs those of the arm "
-        "that rests disturb the other.",
+        "the other ranks wait in the next one, on GPUs in a kernel that spins. An A/B test has one GPU: there "
+        "collectives are compared between processes on the CPU only.",
     )
     params_type = CollectiveParams
     catalogue = (

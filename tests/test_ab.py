@@ -19,6 +19,7 @@ import pytest
 from bench import ab, arms, libraries, recovery, store
 from bench.errors import ImpossibleDevice, Interrupted, OutputNotWritable, UsageError, VnbenchError
 from bench.judgement import exit_code
+from bench.launch import duet
 from bench.run import Silent
 from bench.schema import Row, window_ns
 from bench.types import Arm, DeviceInfo, Plan, Trial
@@ -79,6 +80,17 @@ def test_a_function_that_takes_five_times_as_long_is_regressed_at_the_first_clea
     assert found.ratio is not None
     assert found.ratio > 1.3
     assert exit_code([found]) == 5
+
+
+def test_what_takes_several_gpus_is_unsupported_in_both_arms_without_a_worker(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duet, "play", lambda *arguments: pytest.fail("a worker was started"))
+    plan = plan_of("nap", device=DeviceInfo("cuda", 0, "GPU"), telemetry_hz=0.0)
+    plan = dataclasses.replace(plan, workloads={"cuda": ("collective/all-reduce/w2/kib1",)})
+    _, rows = store.read(ab.execute(plan, out))
+    assert {row["arm"] for row in rows} == {"A", "B"}
+    assert {(row["status"], row["reason"]) for row in rows} == {("unsupported", "takes 2 GPUs, the run has 1")}
 
 
 def test_a_row_is_an_arm_of_a_session(slower: tuple[Plan, Path]) -> None:

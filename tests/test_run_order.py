@@ -228,6 +228,20 @@ def test_what_takes_several_devices_is_measured_by_the_first_one_alone(script: S
     assert script.jobs == []
 
 
+def test_what_takes_more_gpus_than_the_run_has_is_unsupported_without_a_worker(script: Script, tmp_path: Path) -> None:
+    devices = [DeviceInfo("cuda", index, "GPU") for index in (2, 3)]
+    small, large = "collective/all-reduce/w2/kib1", "collective/all-reduce/w8/kib1"
+    _, rows = store.read(run.execute(plan_of((small, large), devices, 2), tmp_path))
+    assert [[item.workload for item in job.items] for job in script.jobs] == [[small]] * 2
+    assert {job.indices for job in script.jobs} == {(2, 3)}
+    reasons = {(row["workload"], row["status"], row["reason"]) for row in rows}
+    assert reasons == {
+        (small, "ok", None),
+        (large, "unsupported", "takes 8 GPUs, the run has 2"),
+    }
+    assert len(rows) == 4
+
+
 def test_workers_that_died_over_the_same_item_go_on_together(script: Script, tmp_path: Path) -> None:
     """Devices 0 and 1 lose theirs over the second item, device 2 over the third: it must not meet the others."""
     devices = [DeviceInfo("fake", index, "fake", scenario="steady") for index in range(3)]

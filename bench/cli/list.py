@@ -70,8 +70,9 @@ def _attempt(families: Sequence[Family], device: str, no_probe: bool) -> Attempt
     from bench.device import select
     from bench.report import catalogue, table
 
-    first = select.find(device)[0]
+    devices = select.find(device)
+    first = devices[0]
     names = [workload.name for family in families for workload in family.workloads]
     what = names[0] if len(names) == 1 else f"{len(names)} workloads"
     with table.console(stderr=True).status(f"trying {what} on {first.label}"):
-        return catalogue.Attempt(first.label, probe.obstacles(names, first) if names else {})
+        return catalogue.Attempt(first.label, probe.obstacles(names, devices) if names else {})

@@ -17,6 +17,7 @@ class Device(Protocol):
     """One device, opened in this process."""
 
     info: DeviceInfo
+    indices: Sequence[int]  # of the devices of its kind that a launch may take together, its own first
     scratch: Path  # a folder for files that a workload needs, on the disk under test
     threads: int  # threads that a launch may use on the host
     cache_bytes: int  # the last-level cache; 0 where unknown

@@ -27,6 +27,7 @@ class CpuDevice:
 
     def __init__(self, info: DeviceInfo, scratch: Path) -> None:
         self.info = info
+        self.indices: Sequence[int] = (info.index,)
         self.scratch = scratch
         self.threads = usable_cores()
         if "torch" in sys.modules:

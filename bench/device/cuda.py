@@ -24,10 +24,11 @@ class CudaDevice:
     # The gap between the begin event and the first launch, some 10 us of Python, is 0.2 % of this.
     min_sample_ns = 5_000_000
 
-    def __init__(self, info: DeviceInfo, scratch: Path) -> None:
+    def __init__(self, info: DeviceInfo, scratch: Path, indices: Sequence[int] = ()) -> None:
         import torch
 
         self.info = info
+        self.indices: Sequence[int] = indices or (info.index,)
         self.scratch = scratch
         self.torch_device = f"cuda:{info.index}"
         self.threads = usable_cores()

@@ -61,6 +61,7 @@ class FakeDevice:
 
     def __init__(self, info: DeviceInfo, scratch: Path, script: Scenario | None = None) -> None:
         self.info = info
+        self.indices: Sequence[int] = (info.index,)
         self.scratch = scratch
         self.script = script or scenario(info.scenario)
         self.events: list[str] = []  # what was called, in order

@@ -49,12 +49,16 @@ def find(selector: str) -> tuple[DeviceInfo, ...]:
     raise ImpossibleDevice(f"no device {selector!r}", f"Choose one of: {SELECTORS}")
 
 
-def open_device(info: DeviceInfo, scratch: Path) -> Device:
-    """Open a device in this process."""
+def open_device(info: DeviceInfo, scratch: Path, indices: Sequence[int] = ()) -> Device:
+    """Open a device in this process.
+
+    Args:
+        indices: of the GPUs that a launch may take together, its own first; none: this one alone.
+    """
     if info.kind == "cuda":
         from bench.device.cuda import CudaDevice
 
-        return CudaDevice(info, scratch)
+        return CudaDevice(info, scratch, indices)
     if info.kind == "fake":
         return fake.FakeDevice(info, scratch)
     from bench.device.cpu import CpuDevice

@@ -21,7 +21,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was tried; int8 is what this machine cannot do."""
     names: list[str] = []
 
-    def obstacles(asked: Sequence[str], device: DeviceInfo) -> dict[str, str | None]:
+    def obstacles(asked: Sequence[str], devices: Sequence[DeviceInfo]) -> dict[str, str | None]:
         names.extend(asked)
         return {name: "no int8 here" if "int8" in name else None for name in asked}
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from bench.device.cpu import CpuDevice
 from bench.errors import Unsupported
 from bench.kernel import Case
 from bench.spec import parse_params, workload_name
-from bench.types import Measurement
+from bench.types import DeviceInfo, Measurement
 from kernels import _rank, _ranks, collective
 from kernels.collective import KERNEL, OPS, Collective, CollectiveCase, CollectiveParams
 from tests.checkout import ROOT, wait_until
@@ -239,6 +240,13 @@ def test_a_capture_is_refused_and_ends_neither_the_run_nor_the_group(
     assert case.check().ok
 
 
+def test_ranks_take_the_gpus_that_they_are_given_in_order() -> None:
+    given: Any = SimpleNamespace(info=DeviceInfo("cuda", 3, "GPU"), indices=(3, 5, 6), threads=8)
+    assert [place.torch_device for place in _ranks._places(2, given, "")] == ["cuda:3", "cuda:5"]
+    with pytest.raises(Unsupported, match="there are 3 to take"):
+        _ranks._places(4, given, "")
+
+
 # ---------------------------------------------------------------- ranks that fail; the last ones: they end the group
 
 
@@ -301,6 +309,7 @@ def test_the_other_ranks_end_with_the_process_that_leads_them(tmp_path: Path) ->
 def test_check_passes_between_gpus_and_a_wrong_rank_fails(cuda_device: Any, op: str, size: str) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU only")
+    cuda_device.indices = (0, 1)
     for make, ok in ((Collective, True), (WrongElement, False)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(collective, "Collective", make)
@@ -314,6 +323,5 @@ def test_check_passes_between_gpus_and_a_wrong_rank_fails(cuda_device: Any, op: 
 
 @pytest.mark.gpu
 def test_more_ranks_than_gpus_are_unsupported(cuda_device: Any) -> None:
-    gpus = torch.cuda.device_count()
-    with pytest.raises(Unsupported, match=f"{gpus + 1} ranks need a GPU each; CUDA shows {gpus}"):
-        prepare(KERNEL, f"collective/all-reduce/w{gpus + 1}/mib1", cuda_device)
+    with pytest.raises(Unsupported, match="2 ranks need a GPU each; there are 1 to take"):
+        prepare(KERNEL, "collective/all-reduce/w2/mib1", cuda_device)

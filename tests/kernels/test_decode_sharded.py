@@ -188,6 +188,7 @@ def test_what_has_no_shards_is_refused(name: str) -> None:
 def test_two_gpus_agree_with_float64(cuda_device: Any, mode: str) -> None:
     if torch.cuda.device_count() < 2:
         pytest.skip("one GPU only")
+    cuda_device.indices = (0, 1)
     with opened(f"steps=3,mode={mode},tp=2", cuda_device) as case:
         for launches in (0, 40):
             for _ in range(launches):
