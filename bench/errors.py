@@ -35,6 +35,9 @@ NOT_WRITABLE = 7
 # Several outcomes at once: the one that the user has to deal with first decides.
 _PRECEDENCE = (BUG, NOT_WRITABLE, REGRESSED, FAILED, UNFIT, INCONCLUSIVE)
 
+# What libraries say in a plain RuntimeError.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
+
 
 class VnbenchError(Exception):
     """An error a user reads: what happened, and what to do about it."""
@@ -112,6 +115,14 @@ def is_device_lost(error: BaseException) -> bool:
     By its name, so that asking imports nothing.
     """
     return any(kind.__name__ == "AcceleratorError" for kind in type(error).__mro__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the host or on a GPU."""
+    if isinstance(error, MemoryError) or any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def worst(codes: Iterable[int]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.device.base import Device
-from bench.errors import Unsupported, is_device_lost
+from bench.errors import Unsupported, is_device_lost, is_out_of_memory
 from bench.kernel import Case, Kernel
 from bench.measure import measure
 from bench.registry import Workload
@@ -23,9 +22,6 @@ from bench.units import show_bytes, show_duration
 PROBE_POLICY = Policy(
     warmup_rule="count", warmup_min_samples=1, warmup_min_s=0.0, min_samples=5, max_samples=5, max_s=0.001
 )
-
-# What libraries say in a plain RuntimeError.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "cublas_status_alloc_failed")
 
 
 class WrongAnswer(Exception):
@@ -90,7 +86,7 @@ def probe(kernel: Kernel[Any], params: Any, device: Device) -> float | None:
                 return None
             return min(measure(case, device, PROBE_POLICY).elapsed_ns) / case.work.flops
     except (RuntimeError, NotImplementedError, ImportError) as error:
-        if _is_out_of_memory(error) or is_device_lost(error):
+        if is_out_of_memory(error) or is_device_lost(error):
             raise
         raise Unsupported(first_line(error)) from error
 
@@ -107,18 +103,10 @@ def outcome(error: Exception) -> tuple[Status, str]:
     """The status and the reason that an exception stands for."""
     if isinstance(error, Unsupported):
         return "unsupported", str(error)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return "oom", first_line(error)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return "failed", f"{type(error).__name__}: {first_line(error)} ({Path(frame.filename).name}:{frame.lineno})"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # who has not loaded it cannot have its errors
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
 
 
 def first_line(error: Exception) -> str:

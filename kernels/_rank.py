@@ -19,8 +19,15 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from bench.device.base import graphs
-from bench.errors import Unsupported
+from bench.errors import Unsupported, is_out_of_memory
 from bench.types import Check
+
+# What a failure may be -> how it is known, and what rank 0 raises for it; the first that one of the ranks has counts.
+FAILURES: dict[str, tuple[Callable[[Exception], bool], type[Exception]]] = {
+    "oom": (is_out_of_memory, MemoryError),
+    "unsupported": (lambda error: isinstance(error, Unsupported), Unsupported),
+    "failed": (lambda error: True, RuntimeError),
+}
 
 # What a rank may take for one answer, or for its share of one collective, before the others give it up.
 ANSWER_S = 60.0
@@ -106,15 +113,20 @@ class RankDevice:
 
 
 def serve(connection: Connection, place: Place) -> None:
-    """The life of a rank that rank 0 has started. Each answer is the words of a failure, or None, and a value."""
+    """The life of a rank that rank 0 has started.
+
+    Each answer is None and a value, or the kind of a failure, one of ``FAILURES``, and its words.
+    """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a worker ignores it
-    words = None
+    last_word: tuple[str | None, Any] = None, None
     try:
         _Led(connection, place).serve()
     except Exception as error:
         traceback.print_exc()
-        words = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-    connection.send((words, None))
+        words = (str(error).strip().splitlines() or [""])[0]
+        kind = next(kind for kind, (is_so, _) in FAILURES.items() if is_so(error))
+        last_word = kind, words if kind == "unsupported" else f"{type(error).__name__}: {words}"
+    connection.send(last_word)
     os._exit(0)  # an orderly end would wait for the others; that its sockets close is what tells them
 
 

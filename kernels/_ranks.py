@@ -14,25 +14,31 @@ import atexit
 import contextlib
 import math
 import multiprocessing
+import queue
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from bench.device.base import Device
-from bench.errors import Unsupported, is_device_lost
+from bench.errors import Unsupported, is_device_lost, is_out_of_memory
 from bench.kernel import Case
 from bench.types import Check
-from kernels._rank import ANSWER_S, MakePart, Part, Place, serve
+from kernels._rank import ANSWER_S, FAILURES, MakePart, Part, Place, serve
 
 _LEAVE_S = 5.0
 _COMPLAIN_S = 2.0  # what all ranks together have to say why they failed, once one has
 
 
 class RankLost(Exception):
-    """A rank has died, or does not answer. What a rank itself has to say of a failure is a RuntimeError."""
+    """A rank has died, or does not answer. What a rank itself has to say of a failure is one of ``FAILURES``."""
+
+
+# What a failure of another rank is raised as; where several have failed, the first of these counts.
+_KINDS = (MemoryError, Unsupported, RankLost, RuntimeError)
 
 
 def _places(world: int, device: Device, store: str) -> list[Place]:
@@ -54,7 +60,7 @@ def _places(world: int, device: Device, store: str) -> list[Place]:
 
 
 class _Peer:
-    """Another rank, as rank 0 knows it."""
+    """Another rank, as rank 0 knows it. What it says is heard at once, even while a launch waits for it."""
 
     def __init__(self, place: Place) -> None:
         self.rank = place.rank
@@ -63,43 +69,53 @@ class _Peer:
         self._process: BaseProcess = context.Process(target=serve, args=(its_end, place), daemon=True)
         self._process.start()
         its_end.close()
+        self._said: queue.SimpleQueue[Any] = queue.SimpleQueue()  # answers, and at the end its failure
+        self._failure: Exception | None = None
+        self._has_ended = threading.Event()
+        self._listener = threading.Thread(target=self._listen, name="vnbench-peer", daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        kind = None
+        try:
+            while kind is None:
+                kind, value = self._connection.recv()
+                if kind is None:
+                    self._said.put(value)
+            self._failure = FAILURES[kind][1](f"rank {self.rank}: {value}")
+        except (EOFError, OSError):
+            self._failure = RankLost(self._how_it_ended())
+        self._said.put(self._failure)
+        self._has_ended.set()
 
     def tell(self, order: str, value: object = None) -> None:
-        """Raises RankLost where it has died."""
+        """Raises its failure, where it has failed or died."""
         try:
             self._connection.send((order, value))
         except OSError:
-            raise RankLost(self._how_it_ended()) from None
+            raise self.complaint(_LEAVE_S) or RankLost(f"rank {self.rank} does not listen") from None
 
     def answer(self) -> Any:
-        """What it says to an order. Raises RuntimeError with its words, or RankLost where it has none."""
-        if not self._connection.poll(ANSWER_S):
-            raise RankLost(f"rank {self.rank} gave no answer within {ANSWER_S:g} s")
-        return self._heard()
+        """What it says to an order. Raises its failure, as one of ``FAILURES``, or RankLost where it has no words."""
+        try:
+            said = self._said.get(timeout=ANSWER_S)
+        except queue.Empty:
+            raise RankLost(f"rank {self.rank} gave no answer within {ANSWER_S:g} s") from None
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     def complaint(self, wait_s: float) -> Exception | None:
         """Why it failed or how it died, if it tells within that time."""
-        try:
-            while self._connection.poll(wait_s):
-                self._heard()
-        except (RuntimeError, RankLost) as error:
-            return error
-        return None
+        self._has_ended.wait(wait_s)
+        return self._failure
 
     def end(self, wait_s: float) -> None:
-        self._process.join(wait_s)
+        self._listener.join(wait_s)
         self._process.kill()
+        self._listener.join()
         self._process.join()
         self._connection.close()
-
-    def _heard(self) -> Any:
-        try:
-            words, value = self._connection.recv()
-        except (EOFError, OSError):
-            raise RankLost(self._how_it_ended()) from None
-        if words is not None:
-            raise RuntimeError(f"rank {self.rank}: {words}")
-        return value
 
     def _how_it_ended(self) -> str:
         self._process.join(_LEAVE_S)
@@ -114,7 +130,7 @@ class Ranks:
     def __init__(self, world: int, device: Device) -> None:
         """Raises:
         Unsupported: see ``_places``.
-        RuntimeError, RankLost: another rank failed.
+        MemoryError, RuntimeError, RankLost: another rank failed.
         """
         self._folder = tempfile.TemporaryDirectory(prefix="vnbench-", ignore_cleanup_errors=True)
         self.place, *others = _places(world, device, str(Path(self._folder.name, "ranks")))
@@ -130,7 +146,10 @@ class Ranks:
 
     @contextlib.contextmanager
     def held_together(self) -> Iterator[None]:
-        """A failure in here ends the group, and is told in the words of the ranks that failed."""
+        """A failure in here ends the group, and is told in the words of the ranks that failed.
+
+        Where this rank's own tells more than that another one is gone, it stays.
+        """
         try:
             yield
         except Exception as error:
@@ -138,9 +157,10 @@ class Ranks:
             complaints = [peer.complaint(_COMPLAIN_S / len(self._peers)) for peer in self._peers]
             self.close()
             told = list(filter(None, complaints))
-            if not told or is_device_lost(error) or not isinstance(error, RuntimeError | RankLost):
+            is_vague = isinstance(error, RuntimeError | RankLost) and not is_out_of_memory(error)
+            if not told or not is_vague or is_device_lost(error):
                 raise
-            kind = RankLost if any(isinstance(one, RankLost) for one in told) else RuntimeError
+            kind = next(kind for kind in _KINDS if any(isinstance(one, kind) for one in told))
             raise kind("; ".join(map(str, told))) from error
 
     def prepare(self, make: MakePart, params: object, seed: int) -> Part:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from bench.device.cpu import CpuDevice
 from bench.errors import Unsupported
 from bench.kernel import Case
+from bench.ready import outcome
 from bench.spec import parse_params, workload_name
 from bench.types import DeviceInfo, Measurement
 from kernels import _rank, _ranks, collective
@@ -85,11 +86,42 @@ class Idle(Collective):
 
 
 class Failing(Collective):
+    error: Exception = ValueError("enough of it")
+
     def launch(self) -> None:
         super().launch()
         self.launches = getattr(self, "launches", 0) + 1
         if self._rank == 1 and self.launches == 5:
-            raise ValueError("enough of it")
+            raise self.error
+
+
+class Full(Failing):
+    error = torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+
+class FullAtOnce(Collective):
+    """It has no room for its own part, when the other rank has made its own."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        if self._rank == 1:
+            raise Full.error
+
+
+class FullHere(Full):
+    """Rank 0 alone: the other one sees only that it is gone."""
+
+    def launch(self) -> None:
+        self._rank = 1 - self._rank
+        super().launch()
+        self._rank = 1 - self._rank
+
+
+class Unable(Collective):
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        if self._rank == 1:
+            raise Unsupported("no such thing here")
 
 
 # ---------------------------------------------------------------- names, work
@@ -255,6 +287,27 @@ def test_the_words_of_a_rank_that_fails_are_the_error(opened: Any) -> None:
     with pytest.raises(RuntimeError, match="rank 1: ValueError: enough of it"):
         for _ in range(10):
             case.launch()
+
+
+@pytest.mark.parametrize(
+    ("make", "status", "words"),
+    [
+        (Failing, "failed", "RuntimeError: rank 1: ValueError: enough of it"),
+        (Full, "oom", "rank 1: OutOfMemoryError: CUDA out of memory"),
+        (FullAtOnce, "oom", "rank 1: OutOfMemoryError: CUDA out of memory"),
+        (FullHere, "oom", "CUDA out of memory"),
+        (Unable, "unsupported", "rank 1: no such thing here"),
+    ],
+)
+def test_what_befalls_another_rank_has_the_status_that_it_has_here(
+    opened: Any, make: type[Collective], status: str, words: str
+) -> None:
+    with pytest.raises(Exception, match=words.split(": ", 1)[-1]) as raised:
+        case = opened("all-reduce/w2/kib1", make)
+        for _ in range(10):
+            case.launch()
+    found, reason = outcome(raised.value)
+    assert (found, reason[: len(words)]) == (status, words)
 
 
 def test_three_ranks_and_the_death_of_one(opened: Any) -> None:
