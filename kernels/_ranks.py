@@ -276,11 +276,14 @@ class RankedCase(Case):
         import torch
 
         torch.set_num_threads(self._threads)
-        if self._ranks.is_whole:
-            with self._ranks.held_together():
-                self._end_run()
-                self._ranks.drop()
-        del self.part
+        try:
+            if self._ranks.is_whole:
+                # What was measured was checked. A group that fails now has ended, and the next case makes another.
+                with contextlib.suppress(*_KINDS), self._ranks.held_together():
+                    self._end_run()
+                    self._ranks.drop()
+        finally:
+            del self.part
 
     def _begin_run(self) -> None:
         with self._ranks.held_together():

@@ -310,6 +310,18 @@ def test_what_befalls_another_rank_has_the_status_that_it_has_here(
     assert (found, reason[: len(words)]) == (status, words)
 
 
+def test_a_rank_that_dies_after_the_last_check_spoils_nothing(cpu_device: CpuDevice) -> None:
+    for launches in (0, 3):
+        case = prepare(KERNEL, "collective/all-reduce/w2/kib1", cpu_device)
+        assert isinstance(case, CollectiveCase)
+        assert case.check().ok
+        for _ in range(launches):
+            case.launch()
+        case._ranks._peers[0]._process.kill()
+        case.close()
+        assert not hasattr(case, "part")
+
+
 def test_three_ranks_and_the_death_of_one(opened: Any) -> None:
     """Three do not divide 256 elements: one is left out."""
     for op in OPS:
