@@ -124,13 +124,11 @@ class Decoder:
 
     def new_cache(self, batch: int, slots: int) -> KvCache:
         """Random keys and values, of the size of the model's own. Any prefix is a view that attention reads as is."""
-        sizes = (batch, self.shape.kv_heads, slots, self.shape.head_width)
+        return [(self._random_heads(batch, slots), self._random_heads(batch, slots)) for _ in range(self.shape.layers)]
 
-        def random() -> torch.Tensor:
-            empty = self._torch.empty(sizes, dtype=self.dtype, device=self.device)
-            return empty.normal_(generator=self._generator)
-
-        return [(random(), random()) for _ in range(self.shape.layers)]
+    def _random_heads(self, batch: int, slots: int) -> torch.Tensor:
+        sizes = batch, self.shape.kv_heads, slots, self.shape.head_width
+        return self._torch.empty(sizes, dtype=self.dtype, device=self.device).normal_(generator=self._generator)
 
     def random_tokens(self, batch: int, tokens: int) -> torch.Tensor:
         vocabulary = self.shape.vocabulary

@@ -51,10 +51,14 @@ def shard(shape: Shape, world: int) -> Shape:
 
 
 def shard_memory_bytes(model: str, world: int, batch: int, slots: int, item_bytes: int) -> int:
-    """Of one rank at most: its shard, the whole embedding, and a check's whole layer and head."""
+    """Of one rank at most: its shard, the whole embedding, and a layer's whole matrices, keys and values, and head.
+
+    These are whole where they are drawn, and where a check puts them together from what it has gathered.
+    """
     whole, part = SHAPES[model], shard(SHAPES[model], world)
     table, layer = whole.vocabulary * whole.width, whole.layer_matrix_parameters
-    shared = (4 * table + 2 * layer) * item_bytes + 8 * 2 * layer
+    cached = 2 * batch * slots * whole.kv_heads * whole.head_width
+    shared = (4 * table + 2 * layer + 2 * cached) * item_bytes + 8 * 2 * layer
     return memory_bytes(part, batch, 1, slots, item_bytes) + (shared if world > 1 else 0)
 
 
@@ -124,11 +128,11 @@ class ShardedDecoder(Decoder):
     def _own(self, x: torch.Tensor, dim: int) -> torch.Tensor:
         return x.chunk(self.world, dim)[self.rank].clone()
 
-    def new_cache(self, batch: int, slots: int) -> KvCache:
+    def _random_heads(self, batch: int, slots: int) -> torch.Tensor:
         own, self.shape = self.shape, self.whole
-        cache = super().new_cache(batch, slots)
+        whole_BGSE = super()._random_heads(batch, slots)
         self.shape = own
-        return [(self._own(k_BGSE, 1), self._own(v_BGSE, 1)) for k_BGSE, v_BGSE in cache]
+        return self._own(whole_BGSE, 1)
 
 
 def _stacked_rows(shape: Shape, part: str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,8 +18,9 @@ from bench.ready import prepared
 from bench.spec import parse_params
 from bench.types import Work
 from kernels import _ranks, decode
+from kernels._decoder_reference import memory_bytes
 from kernels._decoder_shape import SHAPES, forward_work
-from kernels._decoder_sharded import Reduced, ShardedDecoder, shard
+from kernels._decoder_sharded import Reduced, ShardedDecoder, shard, shard_memory_bytes
 from kernels._mlp import Mlp
 from kernels.decode import KERNEL, DecodeCase, DecodeParams, RankedDecodeCase, decode_part
 from tests.conftest import prepare
@@ -142,6 +144,36 @@ def test_marks_and_metrics_are_those_of_the_timed_rank(cpu_device: CpuDevice) ->
         case.launch()
         cpu_device.stop()
         assert [mark.name for mark in cpu_device.take_marks()] == ["step"] * 3
+
+
+def test_a_rank_draws_the_cache_of_all_a_piece_at_a_time() -> None:
+    drawn: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    class Watched(ShardedDecoder):
+        def __init__(self) -> None:
+            self.whole, self.shape = SHAPES["tiny"], shard(SHAPES["tiny"], 2)
+            self.rank, self.world, self.dtype, self.device = 1, 2, torch.float32, "cpu"
+            self._torch, self._generator = torch, torch.Generator().manual_seed(0)
+
+        def _own(self, x: torch.Tensor, dim: int) -> torch.Tensor:
+            nonlocal most
+            drawn.append(weakref.ref(x))
+            most = max(most, sum(one() is not None for one in drawn))
+            return super()._own(x, dim)
+
+    cache = Watched().new_cache(1, 8)
+    assert len(drawn) == 2 * len(cache) > 2
+    assert most == 1
+
+
+def test_memory_has_room_for_one_whole_layer_of_keys_and_values() -> None:
+    name = "llama-3.1-70b"
+
+    def beside_its_own(batch: int) -> int:
+        return shard_memory_bytes(name, 8, batch, 8192, 2) - memory_bytes(shard(SHAPES[name], 8), batch, 1, 8192, 2)
+
+    assert beside_its_own(64) - beside_its_own(1) >= 63 * 8192 * 2 * 8 * 128 * 2
 
 
 # ---------------------------------------------------------------- work, what is refused
