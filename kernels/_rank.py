@@ -68,6 +68,8 @@ class Place:
 
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # not the network that the host's name may resolve to
         if self.is_gpu:
+            # torch's watchdog would abort this process after the timeout, and with it the words of who has failed.
+            os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
             torch.cuda.set_device(self.torch_device)
         dist.init_process_group(
             "nccl" if self.is_gpu else "gloo",

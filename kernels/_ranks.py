@@ -5,7 +5,10 @@ nothing but the work is in a sample: no message, no lock. They are stopped by a 
 launches the run ends, further ahead than any of them can be, hears that all have taken note, and goes there with them.
 No rank is ahead of rank 0 by more than the launch in which it waits and, on a GPU, by what it may have queued.
 
-The others end with the process that started them: they see the end of a pipe.
+The others end with the process that started them: they see the end of a pipe. Where one of them fails, gloo's
+collectives fail on rank 0 as well; a kernel of NCCL waits for ever, so that on GPUs this process ends soon after, and
+its last line says why: the row of what it had in hand is ``crashed`` and has that line. How NCCL behaves there was not
+tried; that the process ends was, with gloo.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ import atexit
 import contextlib
 import math
 import multiprocessing
+import os
 import queue
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,8 @@ from bench.types import Check
 from kernels._rank import ANSWER_S, FAILURES, MakePart, Part, Place, serve
 
 _LEAVE_S = 5.0
+STUCK_S = 10.0  # what rank 0 has to find out by itself that another one has failed
+STUCK_CODE = 71  # the exit code where it has not
 _COMPLAIN_S = 2.0  # what all ranks together have to say why they failed, once one has
 
 
@@ -62,8 +68,9 @@ def _places(world: int, device: Device, store: str) -> list[Place]:
 class _Peer:
     """Another rank, as rank 0 knows it. What it says is heard at once, even while a launch waits for it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, on_failure: Callable[[Exception], None]) -> None:
         self.rank = place.rank
+        self._on_failure = on_failure
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         self._connection, its_end = context.Pipe()
         self._process: BaseProcess = context.Process(target=serve, args=(its_end, place), daemon=True)
@@ -87,6 +94,7 @@ class _Peer:
             self._failure = RankLost(self._how_it_ended())
         self._said.put(self._failure)
         self._has_ended.set()
+        self._on_failure(self._failure)
 
     def tell(self, order: str, value: object = None) -> None:
         """Raises its failure, where it has failed or died."""
@@ -110,9 +118,12 @@ class _Peer:
         self._has_ended.wait(wait_s)
         return self._failure
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def end(self, wait_s: float) -> None:
         self._listener.join(wait_s)
-        self._process.kill()
+        self.kill()
         self._listener.join()
         self._process.join()
         self._connection.close()
@@ -137,8 +148,10 @@ class Ranks:
         self._peers: list[_Peer] = []
         self.is_whole = True
         self._is_running = False
+        self._is_idle = False  # no case is in hand
+        self._has_closed = threading.Event()
         with self.held_together():
-            self._peers += [_Peer(place) for place in others]
+            self._peers += [_Peer(place, self._end_if_stuck) for place in others]
             self._answers()  # they have loaded what takes seconds
             self._tell("join")
             self.place.join()
@@ -165,6 +178,7 @@ class Ranks:
 
     def prepare(self, make: MakePart, params: object, seed: int) -> Part:
         """This rank's part, once all have theirs."""
+        self._is_idle = False
         self._tell("prepare", (make, params, seed))
         part = make(params, self.place.torch_device, seed)
         self._answers()
@@ -193,19 +207,30 @@ class Ranks:
         """Let the others forget their parts."""
         self._tell("drop")
         self._answers()
+        self._is_idle = True
 
     def close(self) -> None:
         """End the others: in order, or by force where the group has failed or is in the middle of a run."""
-        in_order = self.is_whole and not self._is_running
+        in_order = self._is_idle = self.is_whole and not self._is_running
         with contextlib.suppress(RuntimeError, RankLost):
             if in_order:
                 self._tell("leave")
             self.place.leave(in_order)
+        self._has_closed.set()
         for peer in self._peers:
             peer.end(_LEAVE_S if in_order else 0.0)
         self._peers.clear()
         self._folder.cleanup()
         self.is_whole = False
+
+    def _end_if_stuck(self, failure: Exception) -> None:
+        """Another rank has failed: end this process, unless it finds that out and ends the group."""
+        if self._is_idle or not self.place.is_gpu or self._has_closed.wait(STUCK_S):
+            return
+        for peer in self._peers:
+            peer.kill()
+        os.write(2, f"\n{failure}\n".encode())
+        os._exit(STUCK_CODE)
 
     def _tell(self, order: str, value: object = None) -> None:
         for peer in self._peers:

@@ -317,7 +317,7 @@ def test_a_rank_that_dies_after_the_last_check_spoils_nothing(cpu_device: CpuDev
         assert case.check().ok
         for _ in range(launches):
             case.launch()
-        case._ranks._peers[0]._process.kill()
+        case._ranks._peers[0].kill()
         case.close()
         assert not hasattr(case, "part")
 
@@ -330,7 +330,7 @@ def test_three_ranks_and_the_death_of_one(opened: Any) -> None:
         case.launch()
         assert case.check().ok
     case.launch()
-    case._ranks._peers[1]._process.kill()
+    case._ranks._peers[1].kill()
     with pytest.raises(_ranks.RankLost, match="rank 2 was killed by SIGKILL"):
         for _ in range(3):
             case.launch()
@@ -363,6 +363,50 @@ def test_the_other_ranks_end_with_the_process_that_leads_them(tmp_path: Path) ->
         assert led.exists()
         leader.kill()
     wait_until(lambda: not led.exists(), f"the end of {led}")
+
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from bench.device.cpu import CpuDevice
+from bench.types import DeviceInfo
+from kernels import _rank, _ranks, collective
+
+class Failing(collective.Collective):
+    def launch(self):
+        super().launch()
+        if self._rank == 1:
+            raise ValueError("enough of it")
+
+if __name__ == "__main__":
+    if sys.argv[1] == "raises":
+        collective.Collective = Failing
+    _ranks.STUCK_S = 0.2
+    params = collective.CollectiveParams("all-reduce", 2, 1024)
+    case = collective.KERNEL.prepare(params, CpuDevice(DeviceInfo("cpu", 0, "test"), Path()), 0)
+    _rank.Place.is_gpu = True  # in this process alone
+    case._begin_run()
+    case.part.launch()
+    if sys.argv[1] == "dies":
+        case._ranks._peers[0].kill()
+    time.sleep(600)  # as it would in a kernel that waits for the other rank
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "words"), [("raises", "rank 1: ValueError: enough of it"), ("dies", "rank 1 was killed by SIGKILL")]
+)
+def test_a_process_that_waits_for_a_rank_that_has_failed_ends_with_its_words(
+    tmp_path: Path, how: str, words: str
+) -> None:
+    script = tmp_path / "stuck.py"
+    script.write_text(STUCK)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        [sys.executable, script, how], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == _ranks.STUCK_CODE, ended.stderr
+    assert ended.stderr.splitlines()[-1] == words
 
 
 # ---------------------------------------------------------------- on GPUs
