@@ -52,7 +52,7 @@ COLUMNS: dict[str, Sequence[tuple[str, pa.DataType, str]]] = {
         ("device_index", pa.int32(), "which of them"),
         ("device_uuid", pa.string(), "the GPU's UUID"),
         ("device_reason", pa.string(), "why this device was chosen"),
-        ("threads", pa.int32(), "host threads a launch may use"),
+        ("threads", pa.int32(), "host threads a launch may use, of all its processes together"),
         ("replicate", pa.int32(), "which of the repeated measurements in fresh processes, from 0"),
         ("session", pa.int32(), "which interleaved A/B pairing; null outside `ab`"),
         ("arm", pa.string(), "A or B; null outside `ab` and `aa`"),

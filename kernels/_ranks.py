@@ -276,10 +276,14 @@ class RankedCase(Case):
         self._queued = queued
         self._ranks = kept_ranks(world, device)
         self._run_launches: int | None = None  # of the run in progress, if any
-        with self._ranks.held_together():
-            self.part = self._ranks.prepare(make, params, seed)
         self._threads = torch.get_num_threads()
         torch.set_num_threads(self._ranks.place.threads)
+        try:
+            with self._ranks.held_together():
+                self.part = self._ranks.prepare(make, params, seed)
+        except BaseException:
+            torch.set_num_threads(self._threads)
+            raise
 
     def launch(self) -> None:
         if self._ranks.place.is_gpu:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import statistics
@@ -238,10 +237,22 @@ def test_sums_in_place_stay_numbers_however_often_they_are_taken(opened: Any, dt
     assert case.check().ok
 
 
+class Counting(Collective):
+    def __init__(self, *arguments: Any) -> None:
+        self.threads = torch.get_num_threads()
+        super().__init__(*arguments)
+
+
 def test_ranks_share_the_threads_and_give_them_back(cpu_device: CpuDevice) -> None:
     before = torch.get_num_threads()
-    with contextlib.closing(prepare(KERNEL, "collective/all-to-all/w2/kib1", cpu_device)):
-        assert torch.get_num_threads() == max(1, cpu_device.threads // 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(collective, "Collective", Counting)
+        case = prepare(KERNEL, "collective/all-to-all/w2/kib1", cpu_device)
+    assert isinstance(case, CollectiveCase)
+    assert isinstance(case.part, Counting)
+    share = max(1, cpu_device.threads // 2)
+    assert (case.part.threads, torch.get_num_threads()) == (share, share)
+    case.close()
     assert torch.get_num_threads() == before
 
 
