@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import fitness, units
+from bench import fitness, registry, units
 from bench.report.console import PlainConsole
 from bench.summary import Spread, Summary
 from bench.types import Plan
@@ -125,5 +125,7 @@ def show_plan(out: Console, plan: Plan) -> None:
     out.print(f"suite {plan.suite}: {plan.replicates} replicates, policy {plan.policy.policy_id}", style="bold")
     for device in plan.devices:
         out.print(f"{device.label}  {device.name or 'unknown model'}  ({device.reason})")
+        alike = [other for other in plan.devices if other.kind == device.kind]
         for name in plan.workloads[device.kind]:
-            out.print(f"  {name}")
+            if device in registry.measured_by(name, alike):
+                out.print(f"  {name}")

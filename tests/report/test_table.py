@@ -254,6 +254,16 @@ def test_no_color_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---------------------------------------------------------------- a plan
 
 
+def test_a_plan_lists_what_takes_several_devices_under_the_first() -> None:
+    gpus = [DeviceInfo("cuda", index, "GPU") for index in range(2)]
+    out = table.console()
+    out.file = io.StringIO()
+    table.show_plan(out, make_plan("matmul/fp32/64", "collective/all-reduce/w2/kib1", devices=tuple(gpus)))
+    first, second = out.file.getvalue().split("cuda:1")
+    assert ("collective" in first, "collective" in second) == (True, False)
+    assert "matmul" in first and "matmul" in second
+
+
 def test_a_plan_lists_its_workloads_by_device() -> None:
     gpu = DeviceInfo("cuda", 0, None, reason="--device all")
     out = table.console()
