@@ -101,8 +101,8 @@ COLUMNS: dict[str, Sequence[tuple[str, pa.DataType, str]]] = {
         ("validity", _STRINGS, "what speaks against the figure: see docs/method.md; empty is good"),
     ),
     "The device's state from timed_from to timed_until": (
-        ("power_w_mean", pa.float64(), "mean power: energy over time"),
-        ("energy_j", pa.float64(), "energy: the device's counter, else its power integrated; null across a gap"),
+        ("power_w_mean", pa.float64(), "mean power: energy over time; of all devices that a launch takes"),
+        ("energy_j", pa.float64(), "energy of the same: the counter, else the power integrated; null across a gap"),
         ("sm_clock_mhz_min", pa.float64(), "lowest SM clock"),
         ("sm_clock_mhz_mean", pa.float64(), "mean SM clock"),
         ("mem_clock_mhz_mean", pa.float64(), "mean memory clock"),

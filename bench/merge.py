@@ -20,6 +20,7 @@ Calibration = tuple[int, int]
 
 # What was never measured was in no process, so loaded together with nothing.
 _NOT_LOADED = dict.fromkeys(("world_size", "rank", "concurrency_group"))
+_ADDED_UP = ("power_w_mean", "energy_j")  # over the devices that a launch takes
 _UTILISATION = {"roof/compute": "mfu", "roof/memory": "mbu"}
 
 
@@ -44,7 +45,7 @@ def finish(
         calibration = calibrations.get(calibration_key(row["concurrency_group"], row["rank"]))
         if calibration is not None:
             row["calibration_before_ns"], row["calibration_after_ns"] = calibration
-        _fill_state(row, series.get((row["device"], row["device_index"]), []), plan.telemetry_hz)
+        _fill_state(row, [series.get(one, []) for one in _devices_of(row, plan)], plan.telemetry_hz)
         if row["value"] is not None and row["kernel"] in registry.kernels():
             _fill_roofs(row, roofs)
         is_mixed = len(environments[row["device"], row["device_index"], row["arm"]]) > 1
@@ -94,15 +95,33 @@ def _series(readings: Iterable[Reading]) -> dict[tuple[str, int], list[Reading]]
     return found
 
 
-def _fill_state(row: Row, series: Sequence[Reading], hz: float) -> None:
-    """What the device's readings say of the time of the samples; a row that has it already keeps it."""
+def _devices_of(row: Row, plan: Plan) -> list[tuple[str, int]]:
+    """Its own device, before the others that its launches took; on a CPU these are processes."""
+    own: tuple[str, int] = row["device"], row["device_index"]
+    taken = registry.devices_of(row["workload"]) if row["kernel"] in registry.kernels() else 1
+    if taken == 1 or row["device"] == "cpu":
+        return [own]
+    return [(row["device"], device.index) for device in plan.devices if device.kind == row["device"]][:taken]
+
+
+def _fill_state(row: Row, series: Sequence[Sequence[Reading]], hz: float) -> None:
+    """What the readings of the row's device say of the time of the samples; a row that has it already keeps it.
+
+    Power and energy are those of all devices together whose series are given: null where one of them is not known.
+    """
     timed = schema.window_ns(row)
     if timed is None or not hz:
         return
-    state = window.state(series, *timed, round(1e9 / hz))
+    states = [window.state(one, *timed, round(1e9 / hz)) for one in series]
+    state = states[0] | {name: _sum([one[name] for one in states]) for name in _ADDED_UP}
     is_known = any(value is not None for name, value in state.items() if name != "telemetry_readings")
     if is_known or row["telemetry_readings"] is None:
         row |= state
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _measured_roofs(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, str]]:

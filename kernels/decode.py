@@ -211,7 +211,8 @@ class DecodeKernel(Kernel[DecodeParams]):
         "Weights of int8 and int4 go through torch's own products. On a CPU those are vectorised for bf16 alone; that "
         "of int8 on a GPU came with torch 2.9, reads the weight once for each sequence and leaves the tensor cores "
         "idle. For many sequences weights are first widened to the dtype, which takes time that no count contains. "
-        "With tp each token waits for two all-reduces a layer, and rates are of all the devices together.",
+        "With tp each token waits for two all-reduces a layer, and rates, power, energy and price are of all the "
+        "devices together.",
     )
     params_type = DecodeParams
     catalogue = (

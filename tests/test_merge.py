@@ -224,6 +224,17 @@ def test_each_row_has_the_state_of_its_device_in_its_window() -> None:
     assert (healthy["validity"], hot["validity"]) == ([], ["unfit:throttled"])
 
 
+def test_power_and_energy_are_of_all_gpus_that_a_launch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "devices_of", lambda name: 2)
+    plan = plan_of(*GPUS, workloads=(WORK,))
+    (row,) = merge.finish(plan, [work_row(plan, **timed(2.5, 6.5))], {}, two_gpus())
+    assert (row["power_w_mean"], row["energy_j"]) == (pytest.approx(300), pytest.approx(1200))
+    alone = [one for one in two_gpus() if one.device_index == 0]
+    (row,) = merge.finish(plan, [work_row(plan, **timed(2.5, 6.5))], {}, alone)
+    assert (row["power_w_mean"], row["energy_j"]) == (None, None)
+    assert row["sm_clock_mhz_mean"] == pytest.approx(1980)
+
+
 def test_a_row_timed_while_its_device_was_fine_is_fine() -> None:
     plan = plan_of(*GPUS, workloads=(WORK,))
     rows = [work_row(plan, device=device, **timed(5.5, 7.5)) for device in range(2)]

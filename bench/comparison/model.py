@@ -75,7 +75,7 @@ class Cell:
     bytes_moved: int | None
     items: int | None
     item_unit: str | None
-    power_w: float | None  # mean of the rows that know it, of one device
+    power_w: float | None  # mean of the rows that know it, of all devices that a launch takes
     statuses: tuple[tuple[str, int], ...]  # outcomes and how many rows had each, most first
     validity: tuple[tuple[str, int], ...]  # flags and how many rows had each
     ratio_of_values: float | None = None  # as `ratio`; known also where there are too few replicates for an interval

@@ -1,7 +1,7 @@
 """``Economics``: what a comparison means in energy and money, under the assumptions of a file of prices.
 
-With a machine's price P, yearly cost Y, lifetime L in years, utilisation u, power price T per kWh and PUE, and the mean
-power W of device and host while the workload ran, an hour of useful work costs
+With the price P of all devices that a launch takes, their yearly cost Y, lifetime L in years, utilisation u, power
+price T per kWh and PUE, and the mean power W of devices and host while the workload ran, an hour of useful work costs
 
     (P / L + Y) / (8760 u) + W / 1000 * PUE * T
 
@@ -16,7 +16,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench import registry
 from bench.comparison.model import Cell, Comparison
+from bench.errors import UsageError
 from bench.prices.file import ASSUMPTIONS, Machine, Prices, load
 from bench.prices.leads import LeastRatio, Line, Stretch, stretches
 from bench.prices.model import Economics, Lead, Machines, Sensitivity, Worth
@@ -146,12 +148,24 @@ def _worth(cell: Cell, machine: Machine | None) -> Worth:
     )
 
 
+def _devices(cell: Cell) -> int:
+    """That a launch takes together, each of which has a price and a share of the host's power."""
+    if cell.device == "cpu":
+        return 1  # which its processes share
+    try:
+        return registry.devices_of(cell.workload)
+    except UsageError:  # another program's
+        return 1
+
+
 def _power_w(cell: Cell, machine: Machine | None) -> float | None:
-    """Of the device, measured or else assumed, and of its host, which is never measured."""
+    """Of the devices, measured or else assumed, and of their host, which is never measured."""
     if machine is None:
         return cell.power_w
-    device_w = machine.power_w if cell.power_w is None else cell.power_w
-    return None if device_w is None else device_w + machine.host_power_w
+    devices = _devices(cell)
+    assumed_w = None if machine.power_w is None else machine.power_w * devices
+    devices_w = assumed_w if cell.power_w is None else cell.power_w
+    return None if devices_w is None else devices_w + machine.host_power_w * devices
 
 
 def _costs(cell: Cell, machine: Machine) -> _Costs | None:
@@ -161,8 +175,8 @@ def _costs(cell: Cell, machine: Machine) -> _Costs | None:
         return None
     useful_hours = HOURS_PER_YEAR * machine.utilisation  # of a year
     return _Costs(
-        price=machine.price / (machine.lifetime_years * useful_hours),
-        yearly=machine.yearly_cost / useful_hours,
+        price=_devices(cell) * machine.price / (machine.lifetime_years * useful_hours),
+        yearly=_devices(cell) * machine.yearly_cost / useful_hours,
         energy=power_w / 1000 * machine.pue * machine.power_price_per_kwh,
     )
 

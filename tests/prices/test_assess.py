@@ -62,6 +62,18 @@ def test_a_yearly_cost_and_the_hosts_power_are_added() -> None:
     assert one.cost_per_hour == pytest.approx(1000 + 300 + 0.6 * 1.5 * 2000)
 
 
+def test_a_launch_of_several_devices_is_paid_for_with_all_of_them() -> None:
+    machine = dataclasses.replace(MACHINE, yearly_cost=8760 * 0.5 * 300, host_power_w=100.0, power_w=250.0)
+    several = "decode/llama-3.1-70b/b1/ctx512@tp=8"
+    one = worths(assess(two(workload=several), file_of(machine)))["a"]
+    assert one.power_w == 500 + 8 * 100  # what was measured is of all already
+    assert one.cost_per_hour == pytest.approx(8 * (1000 + 300) + 1.3 * 1.5 * 2000)
+    assumed = worths(assess(two(workload=several, power_w=None), file_of(machine)))["b"]
+    assert assumed.power_w == 8 * (250 + 100)
+    on_a_cpu = make_comparison([make_side("a")], [make_cell("a", several, device="cpu", power_w=500.0)])
+    assert worths(assess(on_a_cpu, file_of(machine)))["a"].cost_per_hour == pytest.approx(1300 + 0.6 * 1.5 * 2000)
+
+
 def test_work_for_energy_is_of_the_machine_and_of_the_facility() -> None:
     one = worths(assess(two(), file_of()))["a"]
     assert one.work_per_j == pytest.approx(180 / 500)
