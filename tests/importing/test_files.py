@@ -160,7 +160,21 @@ WHOLE = json.dumps(session(entry("t::x", [1e-3])), indent=4)
             for text in ("soon", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00")
         ),
     ],
-    ids="empty,blank,cut,array,object,cut line,binary,number,deep,nothing,no time,too early,too late".split(","),
+    ids=[
+        "empty",
+        "blank",
+        "cut",
+        "array",
+        "object",
+        "cut line",
+        "binary",
+        "number",
+        "deep",
+        "nothing",
+        "no time",
+        "too early",
+        "too late",
+    ],
 )
 def test_a_file_of_no_known_kind_is_one_line_and_writes_nothing(
     tmp_path: Path, importer: Importer, content: bytes, words: str
