@@ -382,7 +382,12 @@ def test_a_killed_test_is_recovered_by_the_next_command_and_judged_from_what_it_
     wait_until(lambda: all(map(gone, workers_of(out))), "the end of the workers")  # nobody ended them but themselves
     assert list((out / "runs").rglob("*.parquet")) == []
     notes: list[str] = []
-    recovery.recover(out, notes.append)
+
+    def is_recovered() -> bool:  # not yet while a worker holds the lock that was only about to start
+        recovery.recover(out, notes.append)
+        return bool(notes)
+
+    wait_until(is_recovered, "the folder's lock")
     (path,) = store.find(out, str(out))
     plan, rows = store.read(path)
     assert f"recovered the killed run {plan.run_id}: {len(rows)} measurements" in notes[0]
