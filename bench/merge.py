@@ -42,14 +42,16 @@ def finish(
         known |= {row["env_id"]} - {None}
     series = _series(readings)
     for row in found:
+        if row["value"] is not None and row["kernel"] in registry.kernels():
+            _fill_roofs(row, roofs)
+    typical = _typical_fractions(found)
+    for row in found:
         calibration = calibrations.get(calibration_key(row["concurrency_group"], row["rank"]))
         if calibration is not None:
             row["calibration_before_ns"], row["calibration_after_ns"] = calibration
         _fill_state(row, [series.get(one, []) for one in _devices_of(row, plan)], plan.telemetry_hz)
-        if row["value"] is not None and row["kernel"] in registry.kernels():
-            _fill_roofs(row, roofs)
         is_mixed = len(environments[row["device"], row["device_index"], row["arm"]]) > 1
-        row["validity"] = _validity(row, is_mixed)
+        row["validity"] = _validity(row | {"fraction_of_roof": typical.get(_replicates_key(row))}, is_mixed)
     missing = [row for row in _interrupted_rows(plan) if row_key(row) not in by_key]
     return sorted([*found, *missing], key=lambda row: (row["replicate"], row["sequence"], row["device_index"]))
 
@@ -125,9 +127,9 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 
 def _measured_roofs(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[float, str]]:
-    """The value and unit of each roof measured in this run: the median of its replicates on that device.
+    """The value and unit of each roof measured in this run: the best of its replicates on that device.
 
-    The median, because a slow state of the machine in one pass lowers no limit.
+    The best, because what the machine did once it can do; decision 0008.
     """
     values: dict[tuple[str, int, str], list[float]] = {}
     units: dict[str, str] = {}
@@ -135,7 +137,21 @@ def _measured_roofs(rows: Sequence[Row]) -> dict[tuple[str, int, str], tuple[flo
         if row["kernel"].startswith("roof/") and row["status"] == "ok":
             values.setdefault((row["device"], row["device_index"], row["workload"]), []).append(row["value"])
             units[row["workload"]] = row["unit"]
-    return {key: (statistics.median(replicates), units[key[2]]) for key, replicates in values.items()}
+    return {key: (max(replicates), units[key[2]]) for key, replicates in values.items()}
+
+
+def _replicates_key(row: Row) -> tuple[Any, ...]:
+    """What the replicates of one workload on one device have in common."""
+    return row["workload"], row["device"], row["device_index"], row["arm"]
+
+
+def _typical_fractions(rows: Iterable[Row]) -> dict[tuple[Any, ...], float]:
+    """The fraction of its roof that a workload reaches in its median replicate, by which it is judged too fast."""
+    fractions: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if row["fraction_of_roof"] is not None:
+            fractions.setdefault(_replicates_key(row), []).append(row["fraction_of_roof"])
+    return {key: statistics.median(replicates) for key, replicates in fractions.items()}
 
 
 def _fill_roofs(row: Row, measured: Mapping[tuple[str, int, str], tuple[float, str]]) -> None:

@@ -75,15 +75,27 @@ def test_a_workload_is_held_against_the_roofs_measured_beside_it() -> None:
     assert row["validity"] == []
 
 
-def test_a_roof_is_the_median_of_its_replicates_on_the_same_device() -> None:
+def test_a_roof_is_the_best_of_its_replicates_on_the_same_device() -> None:
     plan = plan_of(*GPUS, replicates=3)
     rows = [work_row(plan, device=device) for device in range(2)]
-    for replicate, factor in enumerate((1, 2, 40)):
+    for replicate, factor in enumerate((1, 4, 2)):
         rows += [roof_row(plan, COMPUTE, 1000 * factor, replicate=replicate)]
         rows += [roof_row(plan, COMPUTE, 5000 * factor, replicate=replicate, device=1)]
     finished = merge.finish(plan, rows, {})
     fractions = [measured(row)[COMPUTE] for row in finished if row["workload"] == WORK and row["status"] == "ok"]
-    assert fractions == [pytest.approx(1 / 2), pytest.approx(1 / 10)]
+    assert fractions == [pytest.approx(1 / 4), pytest.approx(1 / 20)]
+
+
+@pytest.mark.parametrize(("flops", "flagged"), [((1000, 1010, 1500), False), ((1030, 900, 1021), True)])
+def test_a_workload_is_too_fast_where_its_median_replicate_is_and_then_all_are_flagged(
+    flops: tuple[int, ...], flagged: bool
+) -> None:
+    plan = plan_of(replicates=3)
+    rows = [work_row(plan, replicate=i, flops=each) for i, each in enumerate(flops)]
+    finished = merge.finish(plan, [*rows, roof_row(plan, COMPUTE, 1000)], {})
+    ours = [row for row in finished if row["workload"] == WORK]
+    assert ["roof-too-low" in row["validity"] for row in ours] == [flagged] * 3
+    assert [row["fraction_of_roof"] for row in ours] == [pytest.approx(each / 1000) for each in flops]
 
 
 def test_a_roof_that_failed_is_no_limit() -> None:

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.roofs --runs 20 --out /tmp/roofs
 
-A run of one replicate is the hardest trial: its roof is a single measurement. What is in the folder already counts.
+What is in the folder already counts.
 """
 
 from __future__ import annotations
