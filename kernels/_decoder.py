@@ -18,7 +18,7 @@ from kernels._biased import Biased
 from kernels._decoder_shape import Shape, alibi_slopes, rope_frequencies
 from kernels._linear import Linear, Linears
 from kernels._mlp import Experts, Matrix, Mlp
-from kernels._opaque import Opaque
+from kernels._opaque import hidden
 
 if TYPE_CHECKING:
     import torch
@@ -232,10 +232,6 @@ class Decoder:
 
 def _opaque(layer: Layer) -> Layer:
     """The same layer, its matrices hidden from a compiler; experts are left as they are."""
-
-    def hidden(matrix: Matrix) -> Matrix:
-        return Biased(Opaque(matrix.linear), matrix.bias_N) if isinstance(matrix, Biased) else Opaque(matrix)
-
     mlp = layer.mlp
     if isinstance(mlp, Mlp):
         mlp = Mlp(hidden(mlp.up), hidden(mlp.down), mlp.gated)

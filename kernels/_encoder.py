@@ -2,7 +2,7 @@
 
 Attention over all positions, then an MLP with GELU, each added to what it read (Vaswani et al. 2017, arXiv 1706.03762,
 section 3.1). RoBERTa normalises each sum; ViT and Whisper what attention and MLP read, and once more at the end. The
-q, k and v projections are fused into one matrix. Nothing is compiled. The output is the last hidden state at every
+q, k and v projections are fused into one matrix. The output is the last hidden state at every
 position: no pooling, no classes, no decoder.
 
 Letters of the shapes: B inputs of a batch, T positions, D width, H heads, E = D/H width of a head.
@@ -10,7 +10,7 @@ Letters of the shapes: B inputs of a batch, T positions, D width, H heads, E = D
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from kernels._biased import Biased
 from kernels._encoder_parts import Draw, Norm, Trace
 from kernels._encoder_stems import Facts, Roberta, Vit, Whisper
 from kernels._linear import Linear
+from kernels._opaque import hidden
 
 if TYPE_CHECKING:
     import torch
@@ -122,6 +123,7 @@ class Encoder:
         draw = Draw(dtype, device, seed)
         self.shape = shape
         self.dtype = draw.dtype
+        self._device = device
         self._attend = attention_of(device, self.dtype)
         self.stem = shape.stem.stem(shape.width, shape.norm_eps, draw)
         self.layers = [self._drawn_layer(draw) for _ in range(shape.layers)]
@@ -142,6 +144,18 @@ class Encoder:
             mlp_norm=draw.norm(width, eps),
         )
 
+    def compile(self) -> None:
+        """From here on half-layers run as torch has compiled them. One compilation serves all layers: they are alike.
+
+        Raises:
+            RuntimeError: at the first forward, where torch cannot.
+        """
+        self._torch._dynamo.reset()  # the models compiled before in this process count towards its limit
+        if self._device == "cpu":
+            self.layers = [_opaque(layer) for layer in self.layers]
+        self._attention = self._torch.compile(self._attention, fullgraph=True)  # type: ignore[method-assign]
+        self._mlp = self._torch.compile(self._mlp, fullgraph=True)  # type: ignore[method-assign]
+
     def forward(self, inputs: torch.Tensor, trace: Trace) -> torch.Tensor:
         """x_BTD after the last layer.
 
@@ -150,11 +164,17 @@ class Encoder:
         x_BTD = self.stem(inputs, trace)
         for index, layer in enumerate(self.layers):
             trace.keep(2 * index, x_BTD)
-            x_BTD = self._half(layer.attention_norm, functools.partial(self._attention, layer), x_BTD)
+            x_BTD = self._attention(layer, x_BTD)
             trace.keep(2 * index + 1, x_BTD)
-            x_BTD = self._half(layer.mlp_norm, functools.partial(self._mlp, layer), x_BTD)
+            x_BTD = self._mlp(layer, x_BTD)
         trace.keep(2 * len(self.layers), x_BTD)
         return x_BTD if self.norm is None else self.norm(x_BTD)
+
+    def _attention(self, layer: Layer, x_BTD: torch.Tensor) -> torch.Tensor:
+        return self._half(layer.attention_norm, lambda x_BTD: self._attended(layer, x_BTD), x_BTD)
+
+    def _mlp(self, layer: Layer, x_BTD: torch.Tensor) -> torch.Tensor:
+        return self._half(layer.mlp_norm, lambda x_BTD: layer.down(layer.up(x_BTD)), x_BTD)
 
     def _half(self, norm: Norm, part: Callable[[torch.Tensor], torch.Tensor], x_BTD: torch.Tensor) -> torch.Tensor:
         # Added in place: what a part returns is its own, and the sum needs no memory of another.
@@ -162,12 +182,15 @@ class Encoder:
             return part(norm(x_BTD)).add_(x_BTD)
         return norm(part(x_BTD).add_(x_BTD))
 
-    def _attention(self, layer: Layer, x_BTD: torch.Tensor) -> torch.Tensor:
+    def _attended(self, layer: Layer, x_BTD: torch.Tensor) -> torch.Tensor:
         batch, positions, width = x_BTD.shape
         qkv = layer.qkv(x_BTD).view(batch, positions, 3, self.shape.heads, -1)
         q_BHTE, k_BHTE, v_BHTE = qkv.permute(2, 0, 3, 1, 4)
         y_BHTE = self._attend(q_BHTE, k_BHTE, v_BHTE)
         return layer.out(y_BHTE.transpose(1, 2).reshape(batch, positions, width))
 
-    def _mlp(self, layer: Layer, x_BTD: torch.Tensor) -> torch.Tensor:
-        return layer.down(layer.up(x_BTD))
+
+def _opaque(layer: Layer) -> Layer:
+    """The same layer, its matrices hidden from a compiler."""
+    names = ("qkv", "out", "up", "down")
+    return dataclasses.replace(layer, **{name: hidden(getattr(layer, name)) for name in names})

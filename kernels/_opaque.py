@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
+from kernels._biased import Biased
 from kernels._linear import Linear, Unfused
 
 if TYPE_CHECKING:
@@ -41,6 +42,17 @@ class Opaque(Unfused):
 
     def seen(self, x: torch.Tensor) -> torch.Tensor:
         return self._linear.seen(x)
+
+
+@overload
+def hidden(matrix: Linear) -> Opaque: ...
+@overload
+def hidden(matrix: Biased) -> Biased: ...
+def hidden(matrix: Linear | Biased) -> Opaque | Biased:
+    """The same matrix, hidden from a compiler, which is to see the bias and what comes behind it."""
+    if isinstance(matrix, Biased):
+        return Biased(Opaque(matrix.linear), matrix.bias_N, matrix.gelu)
+    return Opaque(matrix)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from kernels import _encoder
 from kernels._biased import Biased
 from kernels._encoder import TINY
 from kernels._linear import Linear
+from kernels._opaque import hidden
 from kernels.encode import KERNEL, EncodeCase, EncodeParams
 from tests.conftest import prepare
 from tests.kernels.mutations import alter_calls, heads_mixed
@@ -286,6 +287,17 @@ def test_graphs_are_not_for_the_cpu(cpu_device: CpuDevice) -> None:
         case_of("encode/tiny-text/b1@mode=graph", cpu_device)
 
 
+@pytest.mark.slow
+def test_compiled_half_layers_pass_the_check(cpu_device: CpuDevice) -> None:
+    case = case_of("encode/tiny-text/b2@mode=compiled", cpu_device)
+    check = case.check()
+    assert check.ok, check
+    layer = case.model.layers[1]
+    wrong = hidden(altered(layer.down, lambda weight, bias: bias.zero_()))
+    case.model.layers[1] = dataclasses.replace(layer, down=wrong)
+    assert not case.check().ok
+
+
 def test_a_closed_case_leaves_no_model_behind(cpu_device: CpuDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without oneDNN's layout, as on a GPU, where two large models at once would not fit."""
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
@@ -303,7 +315,7 @@ def test_a_closed_case_leaves_no_model_behind(cpu_device: CpuDevice, monkeypatch
 @pytest.mark.gpu
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("dtype", ["bf16", "fp32", "fp16"])
-@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "compiled"])
 def test_check_passes_on_a_gpu(cuda_device: Any, model: str, dtype: str, mode: str) -> None:
     case = case_of(f"encode/{model}/b3@dtype={dtype},mode={mode}", cuda_device)
     for _ in range(2):
@@ -313,7 +325,7 @@ def test_check_passes_on_a_gpu(cuda_device: Any, model: str, dtype: str, mode: s
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("mode", ["eager", "graph"])
+@pytest.mark.parametrize("mode", ["eager", "graph", "compiled"])
 def test_one_wrong_part_fails_the_check_on_a_gpu(cuda_device: Any, mode: str) -> None:
     case = case_of(f"encode/tiny-text/b1@mode={mode}", cuda_device)
     layer = case.model.layers[1]
