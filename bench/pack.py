@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from bench import dataset, packed, schema, store
 from bench.errors import UnreadableResult, UsageError
 from bench.files import DAMAGE, replace, writing
 from bench.spec import content_id
+from bench.tables import columns_of, same, tables_of
 from bench.types import Plan
 
 ROWS_PER_FILE = 2_000_000
@@ -171,7 +172,7 @@ class _File:
         if not self.target.exists():
             return
         there = [(path, frozenset(entry.run_id for entry in entries)) for path, entries in dataset.index([self.target])]
-        for run_id, _ in _unlike(there, [self.temporary], _kinds([self.target, self.temporary])):
+        for run_id, _ in _unlike(there, [self.temporary], columns_of([self.target, self.temporary])):
             raise UsageError(
                 f"{self.target} holds other measurements of run {run_id}", "It stays as it is; choose another folder"
             )
@@ -209,12 +210,12 @@ def pack(
         OutputNotWritable: the folder cannot be written.
     """
     sources = _sources(paths, only)
-    kinds = _kinds(dict.fromkeys(paths if remove_originals else (path for path, _ in sources)))
+    kinds = columns_of(dict.fromkeys(paths if remove_originals else (path for path, _ in sources)))
     total = sum(len(ids) for _, ids in sources)
     done = 0
     with Writer(folder, kinds) as writer:
         for path, ids in sources:
-            for plan, table in _runs_of(path, ids, kinds):
+            for plan, table in tables_of(path, ids, kinds):
                 writer.add(plan, table)
                 done += 1
                 progress(done, total)
@@ -270,10 +271,10 @@ def _unlike(
     """The runs of these files that the new ones do not hold just so."""
     written = {entry.run_id: path for path, entries in dataset.index(new) for entry in entries}
     for path, ids in sources:
-        for plan, table in _runs_of(path, ids, kinds):
+        for plan, table in tables_of(path, ids, kinds):
             target = written.get(plan.run_id)
-            copies = [] if target is None else list(_runs_of(target, {plan.run_id}, kinds))
-            if [(plan, True)] != [(copy, _same(table, copied)) for copy, copied in copies]:
+            copies = [] if target is None else list(tables_of(target, {plan.run_id}, kinds))
+            if [(plan, True)] != [(copy, same(table, copied)) for copy, copied in copies]:
                 yield plan.run_id, path
 
 
@@ -292,74 +293,6 @@ def _sources(paths: Sequence[Path], only: str | None) -> list[tuple[Path, frozen
     if only is not None and len(seen) != 1:
         raise UsageError(f"{len(seen)} of these runs have an id that begins with {only!r}", "Name one of them")
     return [(path, ids) for _, path, ids in sorted(found, key=lambda one: (one[0], str(one[1])))]
-
-
-def _kinds(paths: Collection[Path]) -> pa.Schema:
-    """The columns of all files together: those of later versions are kept as well."""
-    kinds = schema.SCHEMA
-    for path in paths:
-        try:
-            kinds = pa.unify_schemas([kinds, pq.read_schema(path).remove_metadata()])
-        except pa.ArrowException as error:
-            raise UsageError(f"{path}: {error}", "Pack it by itself") from None
-    return kinds
-
-
-def _runs_of(path: Path, ids: Collection[str], kinds: pa.Schema) -> Iterator[tuple[Plan, pa.Table]]:
-    """Each of these runs of a file, with every column of ``kinds``."""
-    try:
-        with pq.ParquetFile(path) as file:
-            metadata = file.metadata.metadata
-            entries = packed.runs(metadata, file.metadata.num_rows)
-            plans = packed.plans(metadata)
-            rows = _Rows(file)
-            for plan, entry in zip(plans, entries, strict=True):
-                table = rows.take(entry.rows, is_wanted=entry.run_id in ids)
-                if table is not None:
-                    yield plan, _completed(table, kinds)
-    except DAMAGE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnreadableResult(f"{path}: not a readable Parquet file ({reason})") from None
-
-
-class _Rows:
-    """The rows of a file from the first to the last, holding one row group at a time; unwanted ones are not read."""
-
-    def __init__(self, file: pq.ParquetFile) -> None:
-        self._file = file
-        self._sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
-        self._at = 0
-        self._held: tuple[int, pa.Table] | None = None
-
-    def take(self, rows: int, *, is_wanted: bool) -> pa.Table | None:
-        start, self._at = self._at, self._at + rows
-        if not is_wanted:
-            return None
-        pieces, first = [], 0
-        for group, size in enumerate(self._sizes):
-            if first < self._at and start < first + size:
-                low = max(start, first)
-                pieces.append(self._group(group).slice(low - first, min(self._at, first + size) - low))
-            first += size
-        return pa.concat_tables(pieces) if pieces else self._file.schema_arrow.empty_table()
-
-    def _group(self, group: int) -> pa.Table:
-        if self._held is None or self._held[0] != group:
-            self._held = group, self._file.read_row_group(group)
-        return self._held[1]
-
-
-def _completed(table: pa.Table, kinds: pa.Schema) -> pa.Table:
-    arrays = [
-        table.column(one.name).cast(one.type) if one.name in table.column_names else pa.nulls(table.num_rows, one.type)
-        for one in kinds
-    ]
-    return pa.table(arrays, schema=kinds)
-
-
-def _same(a: pa.Table, b: pa.Table) -> bool:
-    """Whether two tables hold the same; Arrow has NaN differ from itself, so the rare tables with one are spelt out."""
-    return a.equals(b) or (a.schema.equals(b.schema) and repr(a.to_pylist()) == repr(b.to_pylist()))
 
 
 def _texts(kinds: pa.Schema) -> list[str]:
