@@ -60,7 +60,7 @@ def gate(
       vnbench gate --baseline main --current 5f0c --confirm 91be --json
     """
     from bench.errors import UsageError
-    from bench.gate import alike, baseline, side
+    from bench.gate import again, alike, baseline, side
     from bench.gate import judge as gates
     from bench.report.judgements import Report
 
@@ -74,7 +74,7 @@ def gate(
     if current:
         outcome = _judge_stored(reference, rule, out, current, confirm)
     else:
-        plan = baseline.newest_known(baseline.plans(source.paths, source.runs))
+        plan = again.newest_known(baseline.plans(source.paths, source.runs))
         outcome = _measure(reference, rule, out, plan, device, replicates)
     title = f"gate against baseline {name}"
     report = Report(title, outcome.judgements, outcome.unfit, outcome.notes, outcome.is_simulated)
@@ -98,12 +98,12 @@ def _judge_stored(reference: Side, rule: Rule, out: Path, current: Sequence[str]
 def _measure(reference: Side, rule: Rule, out: Path, plan: Plan, device: str | None, replicates: int | None) -> Outcome:
     from bench import recovery
     from bench.device import select
-    from bench.gate import baseline
+    from bench.gate import again
     from bench.gate import judge as gate
     from bench.report import table
     from bench.report.progress import RunProgress
 
-    devices = select.find(device or baseline.selector(plan))
+    devices = select.find(device or again.selector(plan))
     with RunProgress(table.console(stderr=True)) as progress:
         recovery.recover(out, progress.note)
         current = _run(reference, plan, devices, out, replicates, progress)
@@ -124,11 +124,11 @@ def _run(
     only: Sequence[Key] = (),
 ) -> Side:
     from bench import run
-    from bench.gate import baseline, side
+    from bench.gate import again, side
 
-    again, unknown = baseline.plan_again(reference, plan, devices, replicates=replicates, only=only)
+    plan, unknown = again.plan_again(reference, plan, devices, replicates=replicates, only=only)
     for workload in unknown:
         progress.note(f"{workload} is in the baseline, and this version of vnbench does not know it")
-    path = run.execute(again, out, observer=progress)
+    path = run.execute(plan, out, observer=progress)
     progress.note(f"results: {path}")
     return side.load([path])

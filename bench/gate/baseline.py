@@ -1,4 +1,4 @@
-"""Baselines: results kept under a name, for gates to compare with; and the plan that measures the same again.
+"""Baselines: results kept under a name, for gates to compare with.
 
     <results>/baselines/<name>/*.parquet    copies, so that a baseline outlives the runs it was made of
 
@@ -17,19 +17,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from bench import dataset, errors, pack, packed, registry, schema, store
-from bench.errors import OutputNotWritable, UnknownWorkload, UnreadableResult, UsageError
+from bench import dataset, errors, pack, packed, schema, store
+from bench.errors import OutputNotWritable, UnreadableResult, UsageError
 from bench.files import DAMAGE, writing
 from bench.fitness import is_unfit
 from bench.gate import side, source
 from bench.gate.side import Key, Side
 from bench.gate.source import Source
-from bench.plan import make_plan
-from bench.suite import Suite
-from bench.types import DeviceInfo, Plan
+from bench.types import Plan
 
 FOLDER = "baselines"
-FEWEST_REPLICATES, MOST_REPLICATES = 5, 10  # of a new measurement, unless the user says another number
+FEWEST_REPLICATES = 5  # that a regression can be found in
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NEW, _OLD = ".new-", ".old-"  # names that no baseline can have
@@ -180,9 +178,6 @@ def _named(keys: Sequence[Key]) -> str:
     return f"{workload} on {device}" + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
 
 
-# ---------------------------------------------------------------- measured again
-
-
 def plans(paths: Sequence[Path], runs: Collection[str] | None = None) -> list[Plan]:
     """The plans of result files, or of these runs in them, the newest last.
 
@@ -200,65 +195,6 @@ def plans(paths: Sequence[Path], runs: Collection[str] | None = None) -> list[Pl
             raise UnreadableResult(f"{path}: not a readable Parquet file ({error})") from None
     wanted = [plan for plan in found if runs is None or plan.run_id in runs]
     return sorted(wanted, key=lambda plan: plan.started_at)
-
-
-def newest_known(plans: Sequence[Plan]) -> Plan:
-    """The newest plan, of those that end with it, with a workload that this version of vnbench knows.
-
-    Raises:
-        UsageError: there is none, as where all was imported.
-    """
-    for plan in reversed(plans):
-        if any(_is_known(name) for names in plan.workloads.values() for name in names):
-            return plan
-    raise UsageError(
-        "vnbench cannot measure the baseline again: these are another program's workloads",
-        "Name new results with --current (and --confirm)",
-    )
-
-
-def selector(plan: Plan) -> str:
-    """The ``--device`` that finds devices of the same kinds."""
-    kinds = {device.kind for device in plan.devices}
-    if "fake" in kinds:
-        return f"fake:{plan.devices[0].scenario or 'steady'}"
-    return "all" if len(kinds) > 1 else kinds.pop()
-
-
-def plan_again(
-    baseline: Side, plan: Plan, devices: Sequence[DeviceInfo], *, replicates: int | None, only: Collection[Key] = ()
-) -> tuple[Plan, list[str]]:
-    """What measures a baseline's workloads again under its plan's policy, or ``only`` some of them.
-
-    Devices that the baseline does not know are left out. The second part names the workloads that this version of
-    vnbench does not know: they are missing, and the gate says so.
-
-    Raises:
-        UsageError: nothing is left to measure.
-    """
-    keys = only or baseline.cells.keys()
-    labels = {device for _, device in keys}
-    chosen = [device for device in devices if device.label in labels]
-    unknown = sorted({name for name, _ in keys if not _is_known(name)})
-    by_kind: dict[str, tuple[str, ...]] = {}
-    for device in chosen:
-        names_here = sorted(name for name, label in keys if label == device.label and name not in unknown)
-        kind = "cpu" if device.kind == "fake" else device.kind  # a fake device plays a CPU
-        by_kind[kind] = tuple(dict.fromkeys((*by_kind.get(kind, ()), *names_here)))
-    if not any(by_kind.values()):
-        have = ", ".join(sorted(labels))
-        raise UsageError(f"nothing of the baseline can be measured here: it is of {have}", "Choose another --device")
-    suite = Suite("gate-again" if only else "gate", by_kind=by_kind, policy=plan.policy, timeout_s=plan.timeout_s)
-    count = replicates or min(max(plan.replicates, FEWEST_REPLICATES), MOST_REPLICATES)
-    return make_plan(suite, chosen, replicates=count, telemetry_hz=plan.telemetry_hz), unknown
-
-
-def _is_known(workload: str) -> bool:
-    try:
-        registry.resolve(workload)
-    except (UnknownWorkload, UsageError):
-        return False
-    return True
 
 
 # ---------------------------------------------------------------- the folder
