@@ -18,10 +18,15 @@ from bench.telemetry.reading import Reading
 from bench.types import DeviceInfo, Plan
 
 
+def merged(folder: RunFolder) -> tuple[list[Row], list[Reading]]:
+    """The rows that the result would have now, and the readings that their state comes from."""
+    readings = folder.readings()
+    return merge.finish(folder.plan, folder.rows(), folder.calibrations(), readings), readings
+
+
 def commit(folder: RunFolder) -> tuple[Path, int]:
     """Merge what is in a run's folder into its result, and give the file's path and how many rows were measured."""
-    readings = folder.readings()
-    rows = merge.finish(folder.plan, folder.rows(), folder.calibrations(), readings)
+    rows, readings = merged(folder)
     if folder.plan.anonymous:
         folder, rows, readings = _anonymous(folder, rows, readings)
     return folder.commit(rows, readings), sum(row["status"] != "interrupted" for row in rows)

@@ -11,7 +11,7 @@ import os
 import random
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +27,9 @@ from bench.types import DeviceInfo, Item, Job, Metric, Plan, Status
 _PACE = 1.05
 _SEARCH_BUDGET_S = 3.0
 _FAKE_SEARCH_BUDGET_S = 0.02  # on the scripted clock, on which any product takes a millisecond
+
+
+Enough = Callable[[Plan, Sequence[Row]], bool]
 
 
 class Observer(Protocol):
@@ -48,13 +51,20 @@ class Silent:
 
 
 def execute(
-    plan: Plan, out: Path, *, budget_s: float | None = None, kept: Sequence[Row] = (), observer: Observer | None = None
+    plan: Plan,
+    out: Path,
+    *,
+    budget_s: float | None = None,
+    kept: Sequence[Row] = (),
+    observer: Observer | None = None,
+    enough: Enough | None = None,
 ) -> Path:
     """Do what the plan says and give the path of the result.
 
     Args:
         budget_s: no pass is begun that would not end in this time; the first is cut short at it.
         kept: rows of an earlier attempt, which are not measured again.
+        enough: asked after every pass, with the plan and the rows that the result would have now; True ends the run.
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the result is written, with the missing rows marked.
@@ -63,7 +73,7 @@ def execute(
     observer = observer or Silent()
     folder = store.begin(out, plan, kept)
     try:
-        run = _Run(folder, observer, budget_s, kept)
+        run = _Run(folder, observer, budget_s, kept, enough)
         log = folder.logs / "telemetry.log"
         try:
             with (
@@ -91,8 +101,11 @@ def execute(
 class _Run:
     """The state of a run in progress."""
 
-    def __init__(self, folder: RunFolder, observer: Observer, budget_s: float | None, kept: Sequence[Row]) -> None:
+    def __init__(
+        self, folder: RunFolder, observer: Observer, budget_s: float | None, kept: Sequence[Row], enough: Enough | None
+    ) -> None:
         self.folder = folder
+        self.enough = enough
         self.plan = folder.plan
         self.observer = observer
         self.kept = {merge.row_key(row) for row in kept}
@@ -170,7 +183,7 @@ class _Run:
     # ------------------------------------------------------------ passes
 
     def passes(self) -> None:
-        """One pass per replicate, while the budget lasts."""
+        """One pass per replicate, while the budget lasts and it is not enough."""
         for replicate in range(self.plan.replicates):
             began_s = time.monotonic()
             if self.longest_pass_s and self._budget_is_spent(began_s + _PACE * self.longest_pass_s):
@@ -181,6 +194,13 @@ class _Run:
                 self._pass(group, replicate)
             if self.done:
                 self.longest_pass_s = max(self.longest_pass_s, time.monotonic() - began_s)
+            if self.enough is not None and self.enough(*self._so_far()):
+                return
+
+    def _so_far(self) -> tuple[Plan, list[Row]]:
+        """The plan and the rows of the result, were this the last pass."""
+        plan = dataclasses.replace(self.plan, replicates=self.replicates_begun)
+        return plan, recovery.merged(dataclasses.replace(self.folder, plan=plan))[0]
 
     def _pass(self, group: Sequence[DeviceInfo], replicate: int) -> None:
         kind = group[0].kind

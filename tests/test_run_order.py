@@ -299,3 +299,16 @@ def test_a_run_is_resumed_by_the_beginning_of_its_id_under_this_version(script: 
     assert old.run_id == plan.run_id
     assert dt.datetime.fromisoformat(old.started_at).tzinfo is not None
     assert len(kept) == 4
+
+
+def test_a_run_ends_after_the_pass_that_is_enough(script: Script, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, set[str]]] = []
+
+    def enough(plan: Plan, rows: Sequence[Row]) -> bool:
+        seen.append((plan.replicates, len(rows), {row["status"] for row in rows}))
+        return plan.replicates == 3
+
+    plan, rows = store.read(run.execute(plan_of(), tmp_path, enough=enough))
+    assert plan.replicates == 3
+    assert by_status(rows).keys() == {"ok"}
+    assert seen == [(1, 4, {"ok"}), (2, 8, {"ok"}), (3, 12, {"ok"})], "as the result would have been then"
