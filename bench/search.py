@@ -7,6 +7,7 @@ result: the run measures the winner again in a fresh process.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ POLICY = Policy(
     max_samples=20,
     max_s=0.05,
 )
-
+# Of a candidate that takes longer than those samples together: its launches even themselves out.
+_LONG = dataclasses.replace(POLICY, warmup_min_samples=1, warmup_max_samples=1, min_samples=1, max_samples=1)
 
 _EXPLORING = 0.6  # of the budget; the rest is for the best of what was found
 _SHARE = 1 / 6  # of the budget, that one candidate may take
@@ -106,13 +108,10 @@ class _Trial:
             if self.spent_s < self.budget_s:
                 self.attempt(params)
 
-    def expected_s(self, params: Any) -> float:
-        """What trying a candidate will take at the best rate so far; 0 where that cannot be known."""
+    def launch_s(self, params: Any) -> float:
+        """What a launch will take at the best rate so far; 0 where that cannot be known."""
         work = self.kernel.work(params)
-        if work is None or not self.rates:
-            return 0.0
-        launches = 1 + POLICY.warmup_max_samples + POLICY.min_samples  # one is the kernel's own, in prepare
-        return launches * (work.flops or 0) / self.rate_of(self.best)
+        return 0.0 if work is None or not self.rates else (work.flops or 0) / self.rate_of(self.best)
 
     def attempt(self, params: Any) -> None:
         free_bytes = self.device.free_bytes()
@@ -120,12 +119,15 @@ class _Trial:
         if free_bytes is not None and needed > free_bytes:
             self.error = Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free_bytes)} are free")
             return
-        if self.expected_s(params) > _SHARE * self.budget_s:
+        launch_s = self.launch_s(params)
+        policy = _LONG if launch_s > POLICY.max_s else POLICY
+        launches = 1 + policy.warmup_max_samples + policy.min_samples  # one is the kernel's own, in prepare
+        if launches * launch_s > _SHARE * self.budget_s:
             return
         try:
             with contextlib.closing(self.kernel.prepare(params, self.device, SEED)) as case:
                 # The lower quartile: a candidate is not to lose by a disturbance.
-                elapsed_ns = quantile(measure(case, self.device, POLICY).elapsed_ns, 0.25)
+                elapsed_ns = quantile(measure(case, self.device, policy).elapsed_ns, 0.25)
                 self.rates.setdefault(params, []).append(case.work.rate(elapsed_ns) or 0.0)
         except (Unsupported, RuntimeError, NotImplementedError, ImportError, MemoryError) as error:
             if is_device_lost(error):

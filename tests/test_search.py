@@ -144,12 +144,22 @@ def test_a_candidate_does_not_lose_its_place_by_a_disturbance(device: FakeDevice
 
 
 def test_the_budget_is_kept_by_what_the_work_would_take(device: FakeDevice) -> None:
-    # At one size a nanosecond, a candidate of size n takes n ns; five launches of the last would take 50 s.
+    # At one size a nanosecond, a candidate of size n takes n ns; three launches of the last would take 30 s.
     kernel = Scripted((10**6, 10**8, 10**10), lambda size: size)
     found = winner(kernel, device, budget_s=3.0)
     assert found.candidate == f"small/n{10**6}"
     assert found.spent_s < 3.0
     assert 10**10 not in kernel.cases, "what does not fit is not even prepared"
+
+
+def test_a_long_candidate_takes_few_launches_so_that_it_fits(device: FakeDevice) -> None:
+    """A launch of 150 ms at one size a nanosecond: three, with the kernel's own, are less than a sixth of 3 s."""
+    long = 150 * MS
+    kernel = Scripted((MS, long), lambda size: size)
+    kernel.neighbours = lambda params: ()  # type: ignore[method-assign]
+    found = winner(kernel, device, budget_s=3.0)
+    assert kernel.visits[long] == 3
+    assert found.spent_s == pytest.approx(3 * 2 * 0.150, abs=0.2), "two launches in each of its visits"
 
 
 def test_once_the_budget_is_spent_no_candidate_is_begun(device: FakeDevice) -> None:
