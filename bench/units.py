@@ -13,6 +13,16 @@ from bench.errors import UsageError
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h)?", re.ASCII)
+_BASES = {
+    "1": (1.0, "1"),
+    "%": (0.01, "1"),
+    "s": (1.0, "s"),
+    "ms": (1e-3, "s"),
+    "µs": (1e-6, "s"),
+    "ns": (1e-9, "s"),
+    **{f"{prefix}iB": (float(1024**power), "B") for power, prefix in enumerate("KMGT", 1)},
+}
+_RATE = re.compile(r"(?P<prefix>[PTGMk]?)(?P<base>(FLOP|OP|B|1|[a-z][a-z ]*)/s|B)")
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -87,3 +97,18 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise UsageError(f"{text!r} is no time at all", "Give some: 90, 90s, 2m, 1.5h")
     return seconds
+
+
+def base_unit(text: str) -> tuple[float, str]:
+    """What one of a unit is in its base unit: ``base_unit("TFLOP/s") == (1e12, "FLOP/s")``.
+
+    Raises:
+        UsageError: it is no unit of a figure.
+    """
+    if text in _BASES:
+        return _BASES[text]
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"{text!r} is no unit", "Write FLOP/s, B/s, token/s or s, with a prefix such as T or m, or 1")
+    factors = {prefix: factor for factor, prefix in _PREFIXES}
+    return factors.get(match["prefix"], 1.0), match["base"]

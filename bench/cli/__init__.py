@@ -8,10 +8,12 @@ import bench
 from bench.cli.ab import aa, ab
 from bench.cli.baseline import baseline
 from bench.cli.compare import compare
+from bench.cli.criteria import criteria
 from bench.cli.gate import gate
 from bench.cli.history import history
 from bench.cli.import_ import import_
 from bench.cli.info import info
+from bench.cli.judge import judge
 from bench.cli.list import list_
 from bench.cli.pack import pack
 from bench.cli.run import run
@@ -41,13 +43,33 @@ def cli() -> None:
     vnbench import FILE      results of pytest-benchmark or SuperBench
     vnbench pack             many result files into few
 
+    \b
+    vnbench judge RUN        does this result meet a contract's criteria?
+    vnbench criteria         the files that state them
+
     Exit codes: 0 done, PASS, IMPROVED; 2 usage; 3 a workload failed or was
-    wrong; 4 machine not fit (--strict, gate); 5 REGRESSED; 6 no clear
+    wrong; 4 machine not fit (--strict, gate); 5 REGRESSED, FAIL; 6 no clear
     answer, or nothing to compare; 7 output not writable; 130/143 interrupted.
     """
 
 
-for command in (run, show, list_, info, watch, compare, ab, aa, gate, baseline, history, import_, pack):
+for command in (
+    run,
+    show,
+    list_,
+    info,
+    watch,
+    compare,
+    ab,
+    aa,
+    gate,
+    baseline,
+    history,
+    import_,
+    pack,
+    judge,
+    criteria,
+):
     # Set on each, for click asks only the first who calls a command.
     command.context_settings = {**command.context_settings, "help_option_names": ["-h", "--help"]}
     cli.add_command(command)

@@ -1,0 +1,1 @@
+"""Whether a result meets its criteria: a verdict that is a pure function of both."""

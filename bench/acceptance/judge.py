@@ -1,0 +1,78 @@
+"""The judgement of a result by criteria: a pure function of both, so anybody can repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench import registry
+from bench.acceptance import figures, states
+from bench.acceptance.model import NODE, Finding, Judged, Verdict
+from bench.acceptance.rows import device_of
+from bench.criteria.facts import DEVICES, FACTS
+from bench.criteria.model import Answers, Criteria, Criterion, Inventory, Performance, State, Uniformity
+from bench.errors import UsageError
+from bench.schema import Row
+from bench.sequential import Design
+from bench.types import DeviceInfo, Plan
+
+# What NVIDIA's hardware and a CPU are called where a result has none of them.
+_ABSENT = {"cuda": "this result has no NVIDIA GPU", "cpu": "this result has no CPU"}
+
+
+def judge(plan: Plan, rows: Sequence[Row], criteria: Criteria) -> Verdict:
+    """The verdict on a run's rows. Neither their order nor anything outside the arguments matters.
+
+    Only devices of the criteria's kind are judged, never others in their place; a fake device plays any kind, and
+    makes the verdict a simulated one.
+
+    Raises:
+        UsageError: the result is an A/B test's.
+    """
+    if plan.arms:
+        raise UsageError(f"run {plan.run_id} is an A/B test: its two arms are no node", "Name the result of a run")
+    devices = [device for device in plan.devices if device.kind in (criteria.device, "fake")]
+    devices = sorted(devices, key=lambda device: (device.kind, device.index))
+    labels = {device.label for device in devices}
+    ordered = sorted(rows, key=lambda row: (row["workload"], row["replicate"], row["device"], row["device_index"]))
+    mine = [row for row in ordered if device_of(row) in labels]
+    design = Design(criteria.looks, 1 - criteria.confidence)
+    return Verdict(
+        plan.run_id,
+        plan.node,
+        any(device.kind == "fake" for device in devices) or any("simulated" in (row["validity"] or ()) for row in rows),
+        criteria.sha256,
+        tuple(Judged(one, _findings(one, devices, mine, criteria, design)) for one in criteria.criteria),
+    )
+
+
+def _findings(
+    one: Criterion, devices: Sequence[DeviceInfo], rows: Sequence[Row], criteria: Criteria, design: Design
+) -> tuple[Finding, ...]:
+    if isinstance(one, Inventory) and one.what == DEVICES:
+        return (states.devices(one, devices),)
+    if not devices:
+        return (Finding(NODE, "FAIL", _ABSENT[criteria.device]),)
+    if isinstance(one, Inventory) and FACTS[one.what].is_of_node:
+        return (states.inventory(one, NODE, rows),)
+    if isinstance(one, Performance):
+        of_one = [row for row in rows if row["workload"] == one.workload]
+        measured = registry.measured_by(one.workload, devices)
+        return tuple(figures.performance(one, each.label, _of(each, of_one), design) for each in measured)
+    if isinstance(one, Uniformity):
+        of_one = [row for row in rows if row["workload"] == one.workload]
+        return figures.uniformity(one, {each.label: _of(each, of_one) for each in devices}, design)
+    if isinstance(one, Inventory):
+        return tuple(states.inventory(one, each.label, _of(each, rows)) for each in devices)
+    if isinstance(one, State):
+        return tuple(states.state(one, each.label, _of(each, rows)) for each in devices)
+    assert isinstance(one, Answers)
+    return tuple(states.answers(each.label, _of(each, rows), _asked(one, each, devices)) for each in devices)
+
+
+def _asked(one: Answers, device: DeviceInfo, devices: Sequence[DeviceInfo]) -> list[str]:
+    """Those of its workloads that a device has rows for: what takes several devices is measured by the first."""
+    return [name for name in one.workloads if device in registry.measured_by(name, devices)]
+
+
+def _of(device: DeviceInfo, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if device_of(row) == device.label]

@@ -1,0 +1,108 @@
+"""Criteria that are decided exactly: inventory, state and answers. No interval, and unknown is never a PASS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.acceptance import rows as of_rows
+from bench.acceptance.model import NODE, Finding
+from bench.criteria.facts import DEVICES, FACTS, STATES, Fact, read_state
+from bench.criteria.model import Inventory, State
+from bench.schema import Row
+from bench.types import DeviceInfo
+
+
+def devices(one: Inventory, found: Sequence[DeviceInfo]) -> Finding:
+    """How many devices of the kind the run had."""
+    count = len(found)
+    if one.limit.holds(count):
+        return Finding(NODE, "PASS", "all are there", count, n=count)
+    missing = count < (one.limit.equal or one.limit.at_least or 0)  # type: ignore[operator]
+    return Finding(
+        NODE, "FAIL", "a device is missing" if missing else "there are more than there may be", count, n=count
+    )
+
+
+def inventory(one: Inventory, device: str, rows: Sequence[Row]) -> Finding:
+    """A fact, as the rows of a device (or of the node) tell it; each value that they name has to meet the limit."""
+    assert one.what != DEVICES
+    fact = FACTS[one.what]
+    known = [value for value in map(fact.read, rows) if value is not None]
+    if not known:
+        return Finding(device, "INCONCLUSIVE", f"the {fact.words} could not be read", n=len(rows))
+    values = [fact.combine(known)] if fact.combine else _distinct(known)
+    try:
+        missing = [value for value in values if not one.limit.holds(value)]
+    except (ValueError, TypeError):
+        return Finding(device, "INCONCLUSIVE", f"the {fact.words} cannot be compared: {values[0]}", n=len(known))
+    observed = missing[0] if missing else values[0]
+    changes = f"; it changed during the run: {', '.join(map(str, values))}" if len(values) > 1 else ""
+    words = "not as demanded" if missing else "as demanded"
+    return Finding(device, "FAIL" if missing else "PASS", words + changes, observed, n=len(known))
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    """Each once, in an order that does not depend on that of the rows."""
+    return sorted(set(values), key=lambda value: (str(type(value)), str(value)))
+
+
+def state(one: State, device: str, rows: Sequence[Row]) -> Finding:
+    """A state over all that was timed on a device: what is known may fail it, but only all of it can pass."""
+    figure = STATES[one.column]
+    timed = [row for row in rows if row["timed_from"] is not None]
+    values = [read_state(one.column, row) for row in timed]
+    known = [value for value in values if value is not None]
+    if not timed:
+        return Finding(device, "INCONCLUSIVE", "nothing was measured on it")
+    observed = figure.combine(sorted(known)) if known else None
+    if known and not one.limit.holds(observed):
+        hit = max((row for row in timed if read_state(one.column, row) is not None), key=lambda row: _badness(one, row))
+        words = f"worst in {hit['workload']}, replicate {hit['replicate']}"
+        return Finding(device, "FAIL", words, _plain(observed), n=len(known), badness=_badness(one, hit))
+    if len(known) < len(timed):
+        obstacle = min((row["telemetry_obstacle"] for row in timed if row["telemetry_obstacle"]), default="")
+        words = f"not read in {len(timed) - len(known)} of {len(timed)} measurements"
+        return Finding(
+            device, "INCONCLUSIVE", ": ".join(filter(None, (words, obstacle))), _plain(observed), n=len(known)
+        )
+    return Finding(device, "PASS", f"in all of {len(timed)} measurements", _plain(observed), n=len(known))
+
+
+def _badness(one: State, row: Row) -> float:
+    """How much a row contributes to what is wrong; the higher, the worse."""
+    value = read_state(one.column, row)
+    if isinstance(value, list | tuple):
+        return float(len(set(value) & set(one.limit.none_of)))
+    return -float(value) if one.limit.at_least is not None else float(value)
+
+
+def _plain(observed: Any) -> Any:
+    return tuple(observed) if isinstance(observed, list) else observed
+
+
+def answers(device: str, rows: Sequence[Row], workloads: Sequence[str]) -> Finding:
+    """No wrong answer in anything that a device was asked.
+
+    Args:
+        workloads: what has to be among it.
+    """
+    asked = [row for row in rows if row["status"] != "unsupported"]
+    wrong = [row for row in asked if of_rows.is_wrong(row)]
+    if wrong:
+        first = wrong[0]
+        words = f"wrong in {first['workload']}, replicate {first['replicate']}"
+        return Finding(device, "FAIL", words, len(wrong), n=len(asked), badness=len(wrong))
+    for row in asked:
+        if (failed := of_rows.failure(row)) is not None:
+            return Finding(
+                device, "ERROR", f"{row['workload']}, replicate {row['replicate']}: {failed}", 0, n=len(asked)
+            )
+    checked = [row for row in asked if row["check_error"] is not None]
+    missing = sorted(set(workloads) - {row["workload"] for row in asked})
+    if missing or not asked or len(checked) < len(asked):
+        words = f"{len(asked) - len(checked)} of {len(asked)} were not checked"
+        if missing or not asked:
+            words = ": ".join(filter(None, ("not measured", ", ".join(missing))))
+        return Finding(device, "INCONCLUSIVE", words, 0 if asked else None, n=len(checked))
+    return Finding(device, "PASS", f"all of {len(asked)} were right", 0, n=len(asked))

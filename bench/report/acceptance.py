@@ -1,0 +1,68 @@
+"""A verdict on a terminal: the node's first, then each criterion, then why it is not a PASS."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.acceptance.model import WORST_FIRST, Finding, Judged, Verdict
+from bench.criteria.model import Criteria, Criterion
+from bench.report import criteria as words
+
+SIMULATED = "SIMULATED: these figures come from a script and say nothing of a machine"
+_STYLES = {"PASS": "green", "FAIL": "bold red", "ERROR": "bold red", "INCONCLUSIVE": "yellow"}
+
+
+def show(out: Console, verdict: Verdict, criteria: Criteria) -> None:
+    """The verdict, the table and the reasons."""
+    simulated = "SIMULATED " if verdict.simulated else ""
+    out.print(f"{simulated}{verdict.outcome}", style=_STYLES[verdict.outcome])
+    if verdict.simulated:
+        out.print(SIMULATED, style="bold red")
+    out.print(f"run {verdict.run_id}  node {verdict.node}  {criteria.title}", style="bold")
+    out.print(_table(verdict, criteria, out.width))
+    for one in sorted(verdict.criteria, key=lambda one: WORST_FIRST.index(one.outcome)):
+        if one.outcome != "PASS":
+            out.print(reason(one))
+    counts = Counter(one.outcome for one in verdict.criteria)
+    out.print(", ".join(f"{counts[name]} {name}" for name in WORST_FIRST if counts[name]), style="bold")
+
+
+def reason(one: Judged) -> str:
+    """``FAIL: bf16 on cuda:3 and 2 more: the whole interval misses the limit. Source: …``"""
+    worst = one.worst
+    alike = sum(each.outcome == worst.outcome for each in one.findings) - 1
+    more = f" and {alike} more" if alike else ""
+    return f"{worst.outcome}: {one.criterion.id} on {worst.device}{more}: {worst.words}. Source: {one.criterion.source}"
+
+
+def _table(verdict: Verdict, criteria: Criteria, width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1), width=width)
+    table.add_column("criterion", overflow="fold", ratio=1)
+    table.add_column("worst", no_wrap=True)
+    table.add_column("observed", justify="right", overflow="fold", max_width=14)
+    table.add_column(f"{criteria.confidence * 100:g} % CI", justify="right", no_wrap=True)
+    table.add_column("limit", overflow="fold", max_width=18)
+    table.add_column("verdict", no_wrap=True)
+    for one in verdict.criteria:
+        worst = one.worst
+        table.add_row(
+            one.criterion.id,
+            worst.device,
+            words.value_words(one.criterion, worst.observed),
+            _interval(one.criterion, worst),
+            words.limit(one.criterion).replace("at least", "≥").replace("at most", "≤"),
+            Text(one.outcome, style=_STYLES[one.outcome]),
+        )
+    return table
+
+
+def _interval(criterion: Criterion, worst: Finding) -> str:
+    """Both ends; the unit is that of the value beside it."""
+    if worst.interval is None:
+        return "–"
+    ends = (words.value_words(criterion, end) for end in (worst.interval.low, worst.interval.high))
+    return "–".join(end.partition(" ")[0] for end in ends)
