@@ -101,7 +101,7 @@ def _words(outcome: Outcome, look: int, n: int, design: Design) -> str:
     if outcome != "INCONCLUSIVE":
         return "the whole interval meets the limit" if outcome == "PASS" else "the whole interval misses the limit"
     if look == 0:
-        return f"{n} fit replicates, where the first look is after {design.looks[0]}"
+        return f"{n} fit replicate{'' if n == 1 else 's'}, where the first look is after {design.looks[0]}"
     if look < len(design.looks):
         return f"the interval holds the limit; the next look is after {design.looks[look]} replicates"
     return "the interval holds the limit, and no look is left"

@@ -48,31 +48,37 @@ def judge(plan: Plan, rows: Sequence[Row], criteria: Criteria) -> Verdict:
 def _findings(
     one: Criterion, devices: Sequence[DeviceInfo], rows: Sequence[Row], criteria: Criteria, design: Design
 ) -> tuple[Finding, ...]:
+    """Each device's; the node's where it is of all together."""
     if isinstance(one, Inventory) and one.what == DEVICES:
         return (states.devices(one, devices),)
     if not devices:
         return (Finding(NODE, "FAIL", _ABSENT[criteria.device]),)
+    if isinstance(one, Uniformity):
+        return figures.uniformity(one, {each.label: _of(each, rows, one.workload) for each in devices}, design)
     if isinstance(one, Inventory) and FACTS[one.what].is_of_node:
         return (states.inventory(one, NODE, rows),)
+    return tuple(_finding(one, each, devices, rows, design) for each in _judged_on(one, devices))
+
+
+def _finding(
+    one: Criterion, device: DeviceInfo, devices: Sequence[DeviceInfo], rows: Sequence[Row], design: Design
+) -> Finding:
     if isinstance(one, Performance):
-        of_one = [row for row in rows if row["workload"] == one.workload]
-        measured = registry.measured_by(one.workload, devices)
-        return tuple(figures.performance(one, each.label, _of(each, of_one), design) for each in measured)
-    if isinstance(one, Uniformity):
-        of_one = [row for row in rows if row["workload"] == one.workload]
-        return figures.uniformity(one, {each.label: _of(each, of_one) for each in devices}, design)
+        return figures.performance(one, device.label, _of(device, rows, one.workload), design)
     if isinstance(one, Inventory):
-        return tuple(states.inventory(one, each.label, _of(each, rows)) for each in devices)
+        return states.inventory(one, device.label, _of(device, rows))
     if isinstance(one, State):
-        return tuple(states.state(one, each.label, _of(each, rows)) for each in devices)
+        return states.state(one, device.label, _of(device, rows))
     assert isinstance(one, Answers)
-    return tuple(states.answers(each.label, _of(each, rows), _asked(one, each, devices)) for each in devices)
+    asked = [name for name in one.workloads if device in registry.measured_by(name, devices)]
+    return states.answers(device.label, _of(device, rows), asked)
 
 
-def _asked(one: Answers, device: DeviceInfo, devices: Sequence[DeviceInfo]) -> list[str]:
-    """Those of its workloads that a device has rows for: what takes several devices is measured by the first."""
-    return [name for name in one.workloads if device in registry.measured_by(name, devices)]
+def _judged_on(one: Criterion, devices: Sequence[DeviceInfo]) -> Sequence[DeviceInfo]:
+    """All; the first alone where a launch takes several together."""
+    return registry.measured_by(one.workload, devices) if isinstance(one, Performance) else devices
 
 
-def _of(device: DeviceInfo, rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if device_of(row) == device.label]
+def _of(device: DeviceInfo, rows: Sequence[Row], workload: str | None = None) -> list[Row]:
+    mine = (row for row in rows if device_of(row) == device.label)
+    return [row for row in mine if workload is None or row["workload"] == workload]

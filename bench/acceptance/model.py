@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench import errors
-from bench.criteria.model import Criterion, Inventory, Performance, State
 from bench.criteria.facts import FACTS, STATES
+from bench.criteria.model import Criterion, Inventory, Performance, State
 from bench.stats import Interval
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]

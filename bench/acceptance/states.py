@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.acceptance import rows as of_rows
 from bench.acceptance.model import NODE, Finding
-from bench.criteria.facts import DEVICES, FACTS, STATES, Fact, read_state
+from bench.criteria.facts import DEVICES, FACTS, STATES, read_state
 from bench.criteria.model import Inventory, State
 from bench.schema import Row
 from bench.types import DeviceInfo

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.acceptance.model import WORST_FIRST, Finding, Judged, Verdict
+from bench.acceptance.model import WORST_FIRST, Finding, Verdict
 from bench.criteria.model import Criteria, Criterion
 from bench.report import criteria as words
 
@@ -24,19 +24,24 @@ def show(out: Console, verdict: Verdict, criteria: Criteria) -> None:
         out.print(SIMULATED, style="bold red")
     out.print(f"run {verdict.run_id}  node {verdict.node}  {criteria.title}", style="bold")
     out.print(_table(verdict, criteria, out.width))
-    for one in sorted(verdict.criteria, key=lambda one: WORST_FIRST.index(one.outcome)):
-        if one.outcome != "PASS":
-            out.print(reason(one))
+    for line in reasons(verdict):
+        out.print(line)
+    out.print(f"who says so: vnbench criteria explain {criteria.path}", style="dim")
     counts = Counter(one.outcome for one in verdict.criteria)
     out.print(", ".join(f"{counts[name]} {name}" for name in WORST_FIRST if counts[name]), style="bold")
 
 
-def reason(one: Judged) -> str:
-    """``FAIL: bf16 on cuda:3 and 2 more: the whole interval misses the limit. Source: …``"""
-    worst = one.worst
-    alike = sum(each.outcome == worst.outcome for each in one.findings) - 1
-    more = f" and {alike} more" if alike else ""
-    return f"{worst.outcome}: {one.criterion.id} on {worst.device}{more}: {worst.words}. Source: {one.criterion.source}"
+def reasons(verdict: Verdict) -> list[str]:
+    """Why criteria do not PASS, the worst first: ``FAIL: bf16 on cuda:3 and 2 more: the whole interval misses …``"""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for one in sorted(verdict.criteria, key=lambda one: WORST_FIRST.index(one.outcome)):
+        if one.outcome != "PASS":
+            alike = sum(each.outcome == one.outcome for each in one.findings) - 1
+            more = f" and {alike} more" if alike else ""
+            grouped.setdefault((one.outcome, f"{one.worst.device}{more}: {one.worst.words}"), []).append(
+                one.criterion.id
+            )
+    return [f"{outcome}: {', '.join(ids)} on {why}" for (outcome, why), ids in grouped.items()]
 
 
 def _table(verdict: Verdict, criteria: Criteria, width: int) -> Table:

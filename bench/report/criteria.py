@@ -101,8 +101,8 @@ def sentence(one: Criterion, device: str) -> str:
     if isinstance(one, State):
         return f"On each {each}, over all measurements: {STATES[one.column].words} must be {limit(one)}."
     assert isinstance(one, Answers)
-    among = f", {_listed(one.workloads)} among all that is measured" if one.workloads else ""
-    return f"No answer may be wrong{among}."
+    asked = f"; {_listed(one.workloads)} must have been asked" if one.workloads else ""
+    return f"No answer may be wrong{asked}."
 
 
 def limit(one: Criterion) -> str:
@@ -116,24 +116,16 @@ def limit(one: Criterion) -> str:
 
 def value_words(one: Criterion, value: Any) -> str:
     """An observed value or a limit's, under the unit that people would say; a dash where it is not known."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, str):
-        return value
+    if value is None or isinstance(value, bool | str):
+        return {None: "–", True: "yes", False: "no"}.get(value, str(value))
     if isinstance(value, Sequence):
         return ", ".join(map(str, value)) or "none"
     if isinstance(one, Uniformity) or (isinstance(one, Performance) and one.of is not None):
         return _percent(value)
     unit = unit_of(one)
-    if unit == "1":
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-    return (
-        f"{value:g} {unit}"
-        if unit in ("s", "°C", "W") and not isinstance(one, Performance)
-        else units.show(value, unit)
-    )
+    if isinstance(one, Performance) or unit == "B":
+        return units.show(value, "" if unit == "1" else unit).strip()
+    return f"{value:g}" if unit == "1" else f"{value:g} {unit}"
 
 
 def _percent(value: Any) -> str:
