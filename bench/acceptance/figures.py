@@ -83,9 +83,11 @@ def decided(
     outcome = _OUTCOMES.get(decision.verdict, "INCONCLUSIVE")
     n, interval, observed = len(values), None, geometric_mean(values) if values else None
     if decision.interval is not None and decision.ratio is not None:
-        ends = sorted(limit * end**sign for end in (decision.interval.low, decision.interval.high) if end > 0)
         n, observed = decision.interval.n, limit * decision.ratio**sign
-        interval = Interval(ends[0], ends[-1], n, decision.interval.confidence)
+        low, high = decision.interval.low, decision.interval.high
+        if is_floor:  # its ends are of limit over value
+            low, high = 1 / high, 1 / low if low else math.inf
+        interval = Interval(limit * low, limit * high, n, decision.interval.confidence)
     return Finding(
         device,
         outcome,

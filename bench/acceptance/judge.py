@@ -33,8 +33,7 @@ def judge(plan: Plan, rows: Sequence[Row], criteria: Criteria) -> Verdict:
     devices = [device for device in plan.devices if device.kind in (criteria.device, "fake")]
     devices = sorted(devices, key=lambda device: (device.kind, device.index))
     labels = {device.label for device in devices}
-    ordered = sorted(rows, key=lambda row: (row["workload"], row["replicate"], row["device"], row["device_index"]))
-    mine = [row for row in ordered if device_of(row) in labels]
+    mine = sorted((row for row in rows if device_of(row) in labels), key=_place)
     design = Design(criteria.looks, 1 - criteria.confidence)
     return Verdict(
         plan.run_id,
@@ -43,6 +42,11 @@ def judge(plan: Plan, rows: Sequence[Row], criteria: Criteria) -> Verdict:
         criteria.sha256,
         tuple(Judged(one, _findings(one, devices, mine, criteria, design)) for one in criteria.criteria),
     )
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """An order of rows that is the same however they came."""
+    return row["workload"], row["replicate"], row["device"], row["device_index"], str(row["started_at"])
 
 
 def _findings(

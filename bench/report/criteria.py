@@ -116,8 +116,10 @@ def limit(one: Criterion) -> str:
 
 def value_words(one: Criterion, value: Any) -> str:
     """An observed value or a limit's, under the unit that people would say; a dash where it is not known."""
-    if value is None or isinstance(value, bool | str):
-        return {None: "–", True: "yes", False: "no"}.get(value, str(value))
+    if value is None or isinstance(value, bool):
+        return {None: "–", True: "yes", False: "no"}[value]
+    if isinstance(value, str):
+        return value
     if isinstance(value, Sequence):
         return ", ".join(map(str, value)) or "none"
     if isinstance(one, Uniformity) or (isinstance(one, Performance) and one.of is not None):
