@@ -26,7 +26,7 @@ def judge(result: str, text: str, out: Path, as_json: bool) -> None:
     Examples:
       vnbench judge 5f0c --criteria h100-sxm
       vnbench judge results/runs/node7/x.parquet --criteria contract.toml
-      vnbench judge 5f0c --criteria cpu-node --json > verdict.json
+      vnbench judge 5f0c --criteria cpu-node --json
 
     Exit codes: 0 PASS, 2 usage, 3 ERROR, 5 FAIL, 6 INCONCLUSIVE.
     """
