@@ -10,6 +10,7 @@
     ├── CannotStart                  3   a worker's interpreter or folder is gone
     ├── UnfitMachine                 4   the machine cannot be measured as asked
     │   └── UnusableGpu                  NVIDIA hardware is present and does not work
+    ├── MissingDevice                5   an acceptance of a device that this machine does not have
     ├── OutputNotWritable            7   the results folder cannot be written
     └── Interrupted             130/143  SIGINT or SIGTERM
 
@@ -90,6 +91,10 @@ class UnfitMachine(VnbenchError):
 
 class UnusableGpu(UnfitMachine):
     pass
+
+
+class MissingDevice(VnbenchError):
+    exit_code = REGRESSED
 
 
 class OutputNotWritable(VnbenchError):

@@ -23,6 +23,7 @@ from bench.errors import Interrupted, UsageError, VnbenchError, worst
         (errors.ShadowedKernels, 2),
         (errors.UnfitMachine, 4),
         (errors.UnusableGpu, 4),
+        (errors.MissingDevice, 5),
         (errors.OutputNotWritable, 7),
     ],
 )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from bench import recovery, registry, run, schema, store
+from bench import recovery, registry, run, store
 from bench.errors import UsageError
 from bench.launch import local, process
 from bench.plan import make_plan, node_names
@@ -18,40 +18,13 @@ from bench.schema import Row
 from bench.suite import Suite
 from bench.types import DeviceInfo, Job, Plan
 from tests.checkout import by_status
+from tests.scripted_run import Script, script
+
+__all__ = ["script"]  # the fixture
 
 CPU = DeviceInfo("cpu", 0, "test")
 WORKLOADS = ("matmul/fp32/64", "matmul/fp32/96", "matmul/fp32/128")
 POLICY = (Suite("s").policy, 1, 1.0, "")
-
-
-class Script:
-    """Stands in for ``local.run_group``: writes a row for every item, in scripted time."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-        self.pass_s: Iterator[float] = itertools.repeat(1.0)
-        self.jobs: list[Job] = []
-
-    def run_group(
-        self,
-        jobs: Sequence[Job],
-        lock_fd: int,
-        on_event: Callable[[Job, process.Event], None] = lambda job, event: None,
-        on_poll: Callable[[], None] = lambda: None,
-    ) -> list[process.Outcome]:
-        on_poll()
-        self.jobs += jobs
-        outcomes = []
-        for job in jobs:
-            for index, item in enumerate(job.items):
-                row = schema.blank_row(job, index, registry.resolve(item.workload), "ok")
-                row |= {"value": 1.0, "unit": "FLOP/s", "median_ns": 1.0, "flops": 1, "metrics": []}
-                store.write_part(Path(job.folder), row, job.plan)
-                on_event(job, {"event": "done", "item": index})
-            calibration = {"event": "calibration", "before_ns": 100, "after_ns": 100}
-            outcomes.append(process.Outcome(job, True, len(job.items), [calibration]))
-        self.now_s += next(self.pass_s)
-        return outcomes
 
 
 class Notes(run.Silent):
@@ -60,15 +33,6 @@ class Notes(run.Silent):
 
     def note(self, text: str) -> None:
         self.texts.append(text)
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    script = Script()
-    monkeypatch.setattr(local, "run_group", script.run_group)
-    monkeypatch.setattr("bench.run.time.monotonic", lambda: script.now_s)
-    monkeypatch.setattr(run, "_has_candidates", lambda name: False)
-    return script
 
 
 def plan_of(workloads: Sequence[str] = WORKLOADS, devices: Sequence[DeviceInfo] = (CPU,), replicates: int = 5) -> Plan:

@@ -6,6 +6,7 @@ import click
 
 import bench
 from bench.cli.ab import aa, ab
+from bench.cli.accept import accept
 from bench.cli.baseline import baseline
 from bench.cli.compare import compare
 from bench.cli.criteria import criteria
@@ -44,7 +45,8 @@ def cli() -> None:
     vnbench pack             many result files into few
 
     \b
-    vnbench judge RUN        does this result meet a contract's criteria?
+    vnbench accept           does this node meet a contract's criteria?
+    vnbench judge RUN        the same of a result that is there
     vnbench criteria         the files that state them
 
     Exit codes: 0 done, PASS, IMPROVED; 2 usage; 3 a workload failed or was
@@ -67,6 +69,7 @@ for command in (
     history,
     import_,
     pack,
+    accept,
     judge,
     criteria,
 ):

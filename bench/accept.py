@@ -1,0 +1,100 @@
+"""An acceptance: what the criteria need is measured until each of them is decided, or no look is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench import run
+from bench.acceptance.judge import judge
+from bench.acceptance.model import Judged
+from bench.criteria.model import Criteria, Performance, Uniformity
+from bench.device import select
+from bench.errors import ImpossibleDevice, MissingDevice, UsageError
+from bench.plan import make_plan
+from bench.schema import Row
+from bench.suite import Suite
+from bench.types import DeviceInfo, Plan
+
+# Replicates that were disturbed from outside are set aside by the judge: as many again may take their place.
+_MOST = 2
+_TIMEOUT_S = 600.0  # of one workload in one process: a large model is drawn, checked, and timed
+
+
+def devices_of(criteria: Criteria) -> tuple[DeviceInfo, ...]:
+    """What there is here of the kind that the criteria judge: never another in its place.
+
+    Raises:
+        MissingDevice: nothing of that kind.
+        UnusableGpu: NVIDIA hardware is present and CUDA does not work.
+    """
+    try:
+        return select.find(criteria.device)
+    except ImpossibleDevice as error:
+        raise MissingDevice(
+            f"FAIL: {error.what.partition(': ')[2]}, and {criteria.path.stem} judges that", "Nothing was measured"
+        ) from None
+
+
+def plan_of(
+    criteria: Criteria,
+    devices: Sequence[DeviceInfo],
+    *,
+    label: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    telemetry_hz: float = 10.0,
+    anonymous: bool = False,
+) -> Plan:
+    """What measures all that the criteria name, and nothing else but the roofs that this is held against.
+
+    Raises:
+        UsageError: the criteria name no workload, so nothing would be measured that they could be judged by.
+    """
+    if not criteria.workloads:
+        raise UsageError(
+            f"{criteria.path} names no workload", "Give it a criterion of performance, see docs/acceptance.md"
+        )
+    suite = Suite(f"accept-{criteria.path.stem}", workloads=criteria.workloads, timeout_s=_TIMEOUT_S)
+    return make_plan(
+        suite,
+        devices,
+        replicates=_MOST * criteria.looks[-1],
+        label=label,
+        tags=tags,
+        telemetry_hz=telemetry_hz,
+        anonymous=anonymous,
+    )
+
+
+def execute(
+    plan: Plan,
+    criteria: Criteria,
+    out: Path,
+    *,
+    budget_s: float | None = None,
+    kept: Sequence[Row] = (),
+    observer: run.Observer | None = None,
+) -> Path:
+    """Measure, and give the path of the result, by which the criteria are judged.
+
+    Args:
+        budget_s: what is undecided then stays so.
+        kept: rows of an earlier attempt, which are not measured again.
+
+    Raises:
+        Interrupted, OutputNotWritable: see `bench.run.execute`.
+    """
+
+    def is_decided(plan: Plan, rows: Sequence[Row]) -> bool:
+        is_early = plan.replicates < criteria.looks[0]
+        return not is_early and not any(is_open(one, criteria) for one in judge(plan, rows, criteria).criteria)
+
+    return run.execute(plan, out, budget_s=budget_s, kept=kept, observer=observer, enough=is_decided)
+
+
+def is_open(one: Judged, criteria: Criteria) -> bool:
+    """Whether more replicates may decide it: nothing else that is not known will be known by repeating."""
+    if not isinstance(one.criterion, Performance | Uniformity):
+        return False
+    undecided = [found for found in one.findings if found.outcome == "INCONCLUSIVE" and found.observed is not None]
+    return any(found.n < criteria.looks[-1] for found in undecided)
