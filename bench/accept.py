@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from bench.acceptance.judge import judge
 from bench.acceptance.model import Judged
 from bench.criteria.model import Criteria, Performance, Uniformity
 from bench.device import select
-from bench.errors import ImpossibleDevice, MissingDevice, UsageError
+from bench.errors import ImpossibleDevice, Interrupted, MissingDevice, UsageError
 from bench.plan import make_plan
 from bench.schema import Row
 from bench.suite import Suite
@@ -89,7 +90,11 @@ def execute(
         is_early = plan.replicates < criteria.looks[0]
         return not is_early and not any(is_open(one, criteria) for one in judge(plan, rows, criteria).criteria)
 
-    return run.execute(plan, out, budget_s=budget_s, kept=kept, observer=observer, enough=is_decided)
+    try:
+        return run.execute(plan, out, budget_s=budget_s, kept=kept, observer=observer, enough=is_decided)
+    except Interrupted as interrupt:
+        named = f"--criteria {shlex.quote(str(criteria.path))} --resume {plan.run_id} --out {shlex.quote(str(out))}"
+        raise interrupt.with_words(interrupt.what, f"Go on with: vnbench accept {named}") from None
 
 
 def is_open(one: Judged, criteria: Criteria) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from bench import accept, store
 from bench.acceptance.judge import judge
 from bench.criteria import file
 from bench.criteria.model import Criteria
-from bench.errors import MissingDevice, UsageError
+from bench.errors import Interrupted, MissingDevice, UsageError
 from bench.schema import Row
-from bench.types import DeviceInfo, Plan
+from bench.types import DeviceInfo, Job, Plan
 from tests.scripted_run import Script, script
 
 __all__ = ["script"]  # the fixture
@@ -87,6 +88,23 @@ def test_nothing_is_repeated_for_what_repeating_will_not_tell(
     plan, rows, _ = accepted(criteria, tmp_path)
     assert judge(plan, rows, criteria).criteria[0].outcome == "INCONCLUSIVE"
     assert plan.replicates == 3
+
+
+def test_an_interrupted_acceptance_says_how_to_go_on(script: Script, criteria: Criteria, tmp_path: Path) -> None:
+    def interrupted(job: Job, workload: str) -> float:
+        if job.replicate == 1:
+            raise Interrupted(signal.SIGINT, "interrupted")
+        return 200.0
+
+    script.value_of = interrupted
+    plan = accept.plan_of(criteria, [CPU])
+    with pytest.raises(Interrupted, match=f"vnbench accept --criteria .*small.toml --resume {plan.run_id} --out "):
+        accept.execute(plan, criteria, tmp_path)
+    kept = [row for row in store.read(store.find_one(tmp_path, plan.run_id))[1] if row["status"] == "ok"]
+    script.value_of = lambda job, workload: 201.0 + job.replicate
+    resumed, rows = store.read(accept.execute(plan, criteria, tmp_path, kept=kept))
+    assert resumed.replicates == 3
+    assert {row["status"] for row in rows} == {"ok"}
 
 
 def test_a_gpu_that_is_missing_is_a_fail_and_no_cpu_takes_its_place(
