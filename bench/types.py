@@ -16,6 +16,9 @@ from bench.spec import content_id
 Better = Literal["higher", "lower"]
 Status = Literal["ok", "failed", "wrong", "unsupported", "timeout", "crashed", "oom", "interrupted"]
 
+# The reason of a row whose workload was not begun in the time that its run was given: nothing failed.
+BUDGET_SPENT = "the budget was spent before this workload began"
+
 # A row with one of these is an outcome that the user has to look at (exit code 3).
 FAILURES: frozenset[Status] = frozenset({"failed", "wrong", "timeout", "crashed", "oom"})
 

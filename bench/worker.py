@@ -28,7 +28,7 @@ from bench.registry import Workload
 from bench.schema import Row
 from bench.spec import SEED, workload_name
 from bench.telemetry import host
-from bench.types import FAILURES, Check, Item, Job, Measurement, Metric, Policy, Status
+from bench.types import BUDGET_SPENT, FAILURES, Check, Item, Job, Measurement, Metric, Policy, Status
 
 # A GEMM uses every core and vector unit, so whatever takes a share of the machine shows in it.
 CALIBRATION = {"cpu": "matmul/fp32/1024", "cuda": "matmul/fp32/4096", "fake": "matmul/fp32/64"}
@@ -201,7 +201,7 @@ def _stop_if_decided(item: Item, job: Job) -> None:
     if item.status is not None:
         raise _Decided(item.status, item.reason)
     if _budget_is_spent(job):
-        raise _Decided("timeout", "the budget was spent before this workload began")
+        raise _Decided("timeout", BUDGET_SPENT)
 
 
 def _budget_is_spent(job: Job) -> bool:

@@ -27,6 +27,13 @@ HERE = {
     "pip install -c constraints.txt .": "pip/bin/python -m pip install -q -c constraints.txt .",
     "vnbench run quick": "pip/bin/vnbench run --replicates 1 smoke",
     "python3 -m bench run quick": ".venv/bin/python -m bench run --replicates 1 smoke",
+    "vnbench criteria explain h100-sxm": "pip/bin/vnbench criteria explain h100-sxm",
+    'vnbench accept --criteria cpu-node --budget 30s || echo "not passed: $?"': (
+        "pip/bin/vnbench accept --criteria cpu-node --budget 5s; test $? = 6"  # one pass decides nothing
+    ),
+    'vnbench judge results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node || echo "not passed: $?"': (
+        "pip/bin/vnbench judge results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node; test $? = 6"
+    ),
     "vnbench ab matmul/fp32/1024 --b OMP_NUM_THREADS=1": (
         "pip/bin/vnbench ab tests/proof/workload.py:as_it_is --b OMP_NUM_THREADS=1 --sessions 3; "
         "test $? = 0 -o $? = 5 -o $? = 6"  # what it finds is the machine's affair

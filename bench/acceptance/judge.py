@@ -13,7 +13,7 @@ from bench.criteria.model import Answers, Criteria, Criterion, Inventory, Perfor
 from bench.errors import UsageError
 from bench.schema import Row
 from bench.sequential import Design
-from bench.types import DeviceInfo, Plan
+from bench.types import BUDGET_SPENT, DeviceInfo, Plan
 
 # What NVIDIA's hardware and a CPU are called where a result has none of them.
 _ABSENT = {"cuda": "this result has no NVIDIA GPU", "cpu": "this result has no CPU"}
@@ -57,6 +57,8 @@ def _findings(
         return (states.devices(one, devices),)
     if not devices:
         return (Finding(NODE, "FAIL", _ABSENT[criteria.device]),)
+    if not isinstance(one, Inventory):
+        rows = [row for row in rows if row["reason"] != BUDGET_SPENT]  # it was not measured, and did not fail
     if isinstance(one, Uniformity):
         return figures.uniformity(one, {each.label: _of(each, rows, one.workload) for each in devices}, design)
     if isinstance(one, Inventory) and FACTS[one.what].is_of_node:

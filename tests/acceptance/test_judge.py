@@ -20,7 +20,7 @@ from bench.acceptance.model import WORST_FIRST, Outcome
 from bench.errors import UsageError
 from bench.schema import Row
 from bench.sequential import Design, levels
-from bench.types import Arm, DeviceInfo
+from bench.types import BUDGET_SPENT, Arm, DeviceInfo
 from tests.acceptance.results import FIRST_LOOK, FLOOR, WORKLOAD, criteria, gpus, healthy, judged
 from tests.results import make_plan, make_row
 
@@ -126,6 +126,14 @@ def test_a_recorded_failure_is_an_error(tmp_path: Path, table: str, status: str)
     found = judged(tmp_path, table, plan, rows)
     assert (found.outcome, found.worst.device) == ("ERROR", "cuda:1")
     assert "replicate 1" in found.worst.words and f"{status}: its own words" in found.worst.words
+
+
+@pytest.mark.parametrize("table", [FLOOR, ALIKE, ANSWERS], ids=["performance", "uniformity", "answers"])
+def test_what_a_budget_left_out_was_not_measured_and_did_not_fail(tmp_path: Path, table: str) -> None:
+    plan, rows = healthy(2, spread=FIRST_LOOK[:1])
+    cut = [row | {"status": "timeout", "reason": BUDGET_SPENT, "value": None, "check_error": None} for row in rows]
+    assert judged(tmp_path, table, plan, cut).outcome == "INCONCLUSIVE"
+    assert judged(tmp_path, table, plan, [rows[0], cut[1]]).outcome == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize("table", [FLOOR, ALIKE, ANSWERS], ids=["performance", "uniformity", "answers"])
@@ -492,3 +500,11 @@ def test_a_floor_and_a_ceiling_at_one_limit_never_agree_on_a_clear_answer(spread
     design = Design((5, 8, 12), 0.05)
     floor, ceiling = (figures.decided("cpu", spread, limit, is_floor, design).outcome for is_floor in (True, False))
     assert (floor, ceiling) in {("PASS", "FAIL"), ("FAIL", "PASS"), ("INCONCLUSIVE", "INCONCLUSIVE")}
+
+
+def test_what_a_script_says_is_disturbed_by_nothing(tmp_path: Path) -> None:
+    plan, rows = healthy()
+    noisy = [row | {"validity": ["unfit:foreign-load", "simulated"]} for row in rows]
+    assert judged(tmp_path, FLOOR, plan, noisy).outcome == "PASS"
+    hot = [row | {"validity": ["unfit:throttled", "simulated"]} for row in rows]
+    assert judged(tmp_path, FLOOR, plan, hot).outcome == "INCONCLUSIVE"

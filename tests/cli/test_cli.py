@@ -334,5 +334,5 @@ def test_the_commands_are_those_that_are_documented() -> None:
         ["aa", "ab", "gate", "info", "list", "run", "watch"],
         ["baseline", "compare", "history", "show"],
     )
-    assert sorted([*measuring, *comparing, "criteria", "import", "judge", "pack"]) == COMMANDS
+    assert sorted([*measuring, *comparing, "accept", "criteria", "import", "judge", "pack"]) == COMMANDS
     assert all(isinstance(command, click.Command) for command in cli.commands.values())

@@ -1,0 +1,63 @@
+"""``vnbench accept`` as its users meet it: real processes on a scripted device, and a verdict that can be repeated."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import errors
+from tests.checkout import ROOT
+
+CRITERIA = """
+format = 1
+title = "a small contract"
+device = "cpu"
+looks = [3, 5]
+
+[[performance]]
+id = "gemm"
+workload = "matmul/fp32/64"
+at_least = {floor}
+unit = "GFLOP/s"
+source = "a test"
+
+[[answers]]
+id = "answers"
+source = "a test"
+"""
+
+
+def vnbench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("floor", "code", "verdict"), [(0.1, errors.OK, "PASS"), (100.0, errors.REGRESSED, "FAIL")])
+def test_what_accept_says_judge_repeats_byte_for_byte(tmp_path: Path, floor: float, code: int, verdict: str) -> None:
+    """A launch takes a millisecond of the script's: 0.5 GFLOP/s."""
+    criteria, out = tmp_path / "small.toml", tmp_path / "results"
+    criteria.write_text(CRITERIA.format(floor=floor))
+    where = "--criteria", criteria, "--out", out
+    accepted = vnbench("accept", *where, "--device", "fake:steady", "--nonce", "7f3a", "--json")
+    assert accepted.returncode == code, accepted.stderr
+    found = json.loads(accepted.stdout)
+    assert (found["verdict"], found["simulated"]) == (verdict, True)
+    assert found["criteria"][0]["n"] == 3, "what is clear takes no more than the first look"
+    again = vnbench("judge", found["run_id"], *where, "--json")
+    assert (again.returncode, again.stdout) == (code, accepted.stdout)
+    shown = vnbench("judge", found["run_id"], *where).stdout
+    assert shown.startswith(f"SIMULATED {verdict}\n")
+
+
+def test_what_cannot_be_is_refused_in_a_line(tmp_path: Path) -> None:
+    refused = vnbench("accept", "--criteria", "h100", "--out", tmp_path)
+    assert refused.returncode == errors.USAGE
+    assert "h100-sxm" in refused.stderr and "Traceback" not in refused.stderr
+    both = vnbench("accept", "--criteria", "cpu-node", "--resume", "5f0c", "--nonce", "1", "--out", tmp_path)
+    assert both.returncode == errors.USAGE
+    assert both.stderr.startswith("vnbench: --resume goes on with the plan of its run")
