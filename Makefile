@@ -26,7 +26,7 @@ test-gpu: $(VENV)/.installed-test
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only $(PYTEST_OPTIONS)
 
-# The first time it installs and compiles others' programs into .peers; then some ten minutes, and it goes on where it stopped.
+# The first time it installs and compiles others' programs into .peers; then about half an hour, and it goes on where it stopped.
 peers: $(VENV)/.installed
 	$(BIN)/python -m tests.peers $(PEERS_OPTIONS)
 
