@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from bench.device.base import Device
 from bench.errors import Unsupported, is_device_lost
+from bench.kernel import Case
 from bench.measure import measure
 from bench.registry import Workload
 from bench.spec import SEED, workload_name
@@ -37,7 +39,7 @@ _LONG = dataclasses.replace(POLICY, warmup_min_samples=1, warmup_max_samples=1, 
 
 _EXPLORING = 0.6  # of the budget; the rest is for the best of what was found
 _SHARE = 1 / 6  # of the budget, that one candidate may take
-_FINALISTS, _ROUNDS = 3, 2
+_FINALISTS, _ROUNDS = 3, 10
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ def search(workload: Workload, device: Device, budget_s: float) -> Winner:
         pass
     if not trial.rates:
         raise trial.error or Unsupported(f"{workload.name}: no candidate fits into {budget_s} s")
-    trial.meet_again()
-    name = workload_name(workload.kernel.name, trial.best)
-    return Winner(name, trial.rate_of(trial.best), len(trial.rates), trial.spent_s, budget_s)
+    best = trial.meet_again()
+    name = workload_name(workload.kernel.name, best)
+    return Winner(name, trial.rate_of(best), len(trial.rates), trial.spent_s, budget_s)
 
 
 class _Trial:
@@ -101,12 +103,18 @@ class _Trial:
                 self.attempt(params)
         return bool(self.rates) and self.best != before
 
-    def meet_again(self) -> None:
-        """Measure the best few again, in turns, so that none wins by the luck of its moment."""
+    def meet_again(self) -> Any:
+        """Measure the best few in turns, prepared side by side, so that none wins by the luck of its moment."""
         finalists = sorted(self.rates, key=self.rate_of, reverse=True)[:_FINALISTS]
-        for params in finalists * _ROUNDS:
-            if self.spent_s < self.budget_s:
-                self.attempt(params)
+        with contextlib.ExitStack() as stack:
+            cases: dict[Any, Case] = {}
+            for params in finalists:
+                with self._passing_over():
+                    cases[params] = stack.enter_context(self._prepared(params))
+            for params, case in itertools.chain.from_iterable([cases.items()] * _ROUNDS):
+                if self.spent_s < self.budget_s:
+                    self.rates[params].append(self._rate(params, case))
+        return max(finalists, key=self.rate_of)
 
     def launch_s(self, params: Any) -> float:
         """What a launch will take at the best rate so far; 0 where that cannot be known."""
@@ -114,22 +122,33 @@ class _Trial:
         return 0.0 if work is None or not self.rates else (work.flops or 0) / self.rate_of(self.best)
 
     def attempt(self, params: Any) -> None:
-        free_bytes = self.device.free_bytes()
-        needed = self.kernel.memory_bytes(params)
-        if free_bytes is not None and needed > free_bytes:
-            self.error = Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free_bytes)} are free")
-            return
-        launch_s = self.launch_s(params)
-        policy = _LONG if launch_s > POLICY.max_s else POLICY
+        policy = self._policy(params)
         launches = 1 + policy.warmup_max_samples + policy.min_samples  # one is the kernel's own, in prepare
-        if launches * launch_s > _SHARE * self.budget_s:
+        if launches * self.launch_s(params) > _SHARE * self.budget_s:
             return
+        with self._passing_over(), self._prepared(params) as case:
+            self.rates[params] = [self._rate(params, case)]
+
+    @contextlib.contextmanager
+    def _passing_over(self) -> Iterator[None]:
+        """A candidate that does not run is passed over, and its words are kept."""
         try:
-            with contextlib.closing(self.kernel.prepare(params, self.device, SEED)) as case:
-                # The lower quartile: a candidate is not to lose by a disturbance.
-                elapsed_ns = quantile(measure(case, self.device, policy).elapsed_ns, 0.25)
-                self.rates.setdefault(params, []).append(case.work.rate(elapsed_ns) or 0.0)
+            yield
         except (Unsupported, RuntimeError, NotImplementedError, ImportError, MemoryError) as error:
             if is_device_lost(error):
                 raise
             self.error = error
+
+    def _prepared(self, params: Any) -> contextlib.closing[Case]:
+        free_bytes, needed = self.device.free_bytes(), self.kernel.memory_bytes(params)
+        if free_bytes is not None and needed > free_bytes:
+            raise Unsupported(f"needs {show_bytes(needed)}, {show_bytes(free_bytes)} are free")
+        return contextlib.closing(self.kernel.prepare(params, self.device, SEED))
+
+    def _policy(self, params: Any) -> Policy:
+        return _LONG if self.launch_s(params) > POLICY.max_s else POLICY
+
+    def _rate(self, params: Any, case: Case) -> float:
+        # The lower quartile: a candidate is not to lose by a disturbance.
+        elapsed_ns = quantile(measure(case, self.device, self._policy(params)).elapsed_ns, 0.25)
+        return case.work.rate(elapsed_ns) or 0.0
