@@ -56,8 +56,8 @@ def _judged(one: Judged) -> dict[str, Any]:
     criterion = one.criterion
     about = {
         name: getattr(criterion, name)
-        for name in ("workload", "metric", "of", "what", "column")
-        if getattr(criterion, name, None) is not None
+        for name in ("workload", "workloads", "metric", "of", "what", "column")
+        if getattr(criterion, name, None)
     }
     return {
         "id": criterion.id,

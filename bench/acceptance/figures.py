@@ -96,7 +96,13 @@ def decided(
         interval,
         n,
         badness=math.inf if observed is None else sign * math.log(observed / limit),
+        wants=_wants(len(values), design) if outcome == "INCONCLUSIVE" else 0,
     )
+
+
+def _wants(n: int, design: Design) -> int:
+    """How many more replicates the next look needs; 0 where none is left."""
+    return next((look - n for look in design.looks if look > n), 0)
 
 
 def _words(outcome: Outcome, look: int, n: int, design: Design) -> str:

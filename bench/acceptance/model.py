@@ -38,6 +38,7 @@ class Finding:
     interval: Interval | None = None
     n: int = 0  # replicates behind a figure, rows behind a count
     badness: float = 0.0  # the higher, the worse, among equal outcomes
+    wants: int = 0  # fit replicates that the next look waits for; 0 where more would not help, or need not
 
 
 @dataclass(frozen=True)

@@ -31,11 +31,11 @@ def inventory(one: Inventory, device: str, rows: Sequence[Row]) -> Finding:
     known = [value for value in map(fact.read, rows) if value is not None]
     if not known:
         return Finding(device, "INCONCLUSIVE", f"the {fact.words} could not be read", n=len(rows))
-    values = [fact.combine(known)] if fact.combine else _distinct(known)
     try:
+        values = [fact.combine(known)] if fact.combine else _distinct(known)
         missing = [value for value in values if not one.limit.holds(value)]
     except (ValueError, TypeError):
-        return Finding(device, "INCONCLUSIVE", f"the {fact.words} cannot be compared: {values[0]}", n=len(known))
+        return Finding(device, "INCONCLUSIVE", f"the {fact.words} cannot be compared: {known[0]}", n=len(known))
     observed = missing[0] if missing else values[0]
     changes = f"; it changed during the run: {', '.join(map(str, values))}" if len(values) > 1 else ""
     words = "not as demanded" if missing else "as demanded"

@@ -41,5 +41,5 @@ def judge(result: str, text: str, out: Path, as_json: bool) -> None:
     if as_json:
         click.echo(encoded)
     else:
-        report.show(table.console(), verdict, found)
+        report.show(table.console(), verdict, found, text)
     sys.exit(verdict.exit_code)

@@ -117,6 +117,21 @@ FACTS: Mapping[str, Fact] = {
     "pcie_generation": Fact("PCIe generation", "number", _column("pcie_generation"), combine=max),  # idle lowers it
     "pcie_width": Fact("PCIe lanes", "number", _column("pcie_width"), combine=min),
     "nvlinks": Fact("active NVLinks", "number", environment("gpu", "nvlinks_active"), combine=min),
+    "ecc_uncorrected": Fact(
+        "uncorrected memory errors in its life", "number", environment("gpu", "ecc_uncorrected"), combine=max
+    ),
+    "remapped_rows_corrected": Fact(
+        "memory rows remapped for corrected errors",
+        "number",
+        environment("gpu", "remapped_rows_corrected"),
+        combine=max,
+    ),
+    "remapped_rows_uncorrected": Fact(
+        "memory rows remapped for uncorrected errors",
+        "number",
+        environment("gpu", "remapped_rows_uncorrected"),
+        combine=max,
+    ),
     "cpu_model": Fact("CPU model", "text", _column("cpu_model"), is_of_node=True),
     "cpu_cores": Fact("physical cores", "number", _column("cpu_cores"), is_of_node=True),
     "cpu_threads": Fact("CPU threads", "number", environment("cpu_threads"), is_of_node=True),

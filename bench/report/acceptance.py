@@ -8,16 +8,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.acceptance.model import WORST_FIRST, Finding, Verdict
-from bench.criteria.model import Criteria, Criterion
+from bench import units
+from bench.acceptance.model import WORST_FIRST, Finding, Verdict, unit_of
+from bench.criteria.model import Criteria, Criterion, Performance, Uniformity
 from bench.report import criteria as words
 
 SIMULATED = "SIMULATED: these figures come from a script and say nothing of a machine"
 _STYLES = {"PASS": "green", "FAIL": "bold red", "ERROR": "bold red", "INCONCLUSIVE": "yellow"}
 
 
-def show(out: Console, verdict: Verdict, criteria: Criteria) -> None:
-    """The verdict, the table and the reasons."""
+def show(out: Console, verdict: Verdict, criteria: Criteria, name: str) -> None:
+    """The verdict, the table and the reasons.
+
+    Args:
+        name: by which the criteria were asked for.
+    """
     simulated = "SIMULATED " if verdict.simulated else ""
     out.print(f"{simulated}{verdict.outcome}", style=_STYLES[verdict.outcome])
     if verdict.simulated:
@@ -26,7 +31,7 @@ def show(out: Console, verdict: Verdict, criteria: Criteria) -> None:
     out.print(_table(verdict, criteria, out.width))
     for line in reasons(verdict):
         out.print(line)
-    out.print(f"who says so: vnbench criteria explain {criteria.path}", style="dim")
+    out.print(f"who says so: vnbench criteria explain {name}", style="dim")
     counts = Counter(one.outcome for one in verdict.criteria)
     out.print(", ".join(f"{counts[name]} {name}" for name in WORST_FIRST if counts[name]), style="bold")
 
@@ -66,8 +71,13 @@ def _table(verdict: Verdict, criteria: Criteria, width: int) -> Table:
 
 
 def _interval(criterion: Criterion, worst: Finding) -> str:
-    """Both ends; the unit is that of the value beside it."""
-    if worst.interval is None:
+    """Both ends, under the prefix of the value beside them."""
+    if worst.interval is None or not isinstance(worst.observed, float):
         return "–"
-    ends = (words.value_words(criterion, end) for end in (worst.interval.low, worst.interval.high))
-    return "–".join(end.partition(" ")[0] for end in ends)
+    value, unit = worst.observed, unit_of(criterion)
+    is_share = isinstance(criterion, Uniformity) or (isinstance(criterion, Performance) and criterion.of is not None)
+    shown = (
+        100 * value if is_share else units.scaled_ns(value * 1e9)[0] if unit == "s" else units.scaled(value, unit)[0]
+    )
+    ends = (units.significant(end * shown / value, 4) for end in (worst.interval.low, worst.interval.high))
+    return "–".join(ends)

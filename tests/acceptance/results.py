@@ -88,7 +88,8 @@ _KNOWN: dict[str, Any] = {
     "cpu_cores": 96,
     "memory_bytes": 2 << 40,
     "virtualization": "none",
-    "environment": '{"cpu_threads":192,"gpu":{"mig_mode":false,"nvlinks_active":18},'
+    "environment": '{"cpu_threads":192,"gpu":{"mig_mode":false,"nvlinks_active":18,"ecc_uncorrected":1,'
+    '"remapped_rows_corrected":2,"remapped_rows_uncorrected":0},'
     '"host":{"sockets":2,"numa_nodes":[{},{}]}}',
     "roofs": [
         {"name": "roof/compute/bf16", "value": 250e12, "unit": "FLOP/s", "source": "measured", "fraction": 0.8},

@@ -95,6 +95,25 @@ def test_what_the_replicates_do_not_decide_is_inconclusive(tmp_path: Path, count
     assert words in found.words
 
 
+@pytest.mark.parametrize(
+    ("spread", "wants"),
+    [
+        (FIRST_LOOK, 0),  # it is decided
+        ((1.0,), 4),
+        ((0.45, 0.55) * 2, 1),
+        ((0.45, 0.55) * 3, 2),
+        ((0.45, 0.55) * 4, 4),
+        ((0.45, 0.55) * 6, 0),  # no look is left
+    ],
+)
+def test_it_says_how_many_replicates_the_next_look_waits_for(
+    tmp_path: Path, spread: tuple[float, ...], wants: int
+) -> None:
+    plan, rows = healthy(spread=[0.01, *spread])
+    rows[0]["validity"] = ["unfit:steal"]
+    assert judged(tmp_path, FLOOR, plan, rows).worst.wants == wants
+
+
 def test_the_first_look_with_an_answer_decides_and_replicates_beyond_the_last_count_for_nothing(tmp_path: Path) -> None:
     slow_later = [*FIRST_LOOK, *[0.01] * 3]
     assert judged(tmp_path, FLOOR, *healthy(spread=slow_later)).outcome == "PASS"
@@ -278,6 +297,9 @@ def test_one_device_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
         ("pcie_generation", "at_least = 5", "at_least = 6"),
         ("pcie_width", "equal = 16", "equal = 8"),
         ("nvlinks", "equal = 18", "equal = 12"),
+        ("ecc_uncorrected", "at_most = 1", "at_most = 0"),
+        ("remapped_rows_corrected", "at_most = 2", "at_most = 1"),
+        ("remapped_rows_uncorrected", "at_most = 0", "at_least = 1"),
         ("cpu_model", 'equal = "some CPU"', 'equal = "another"'),
         ("cpu_cores", "at_least = 96", "at_least = 97"),
         ("cpu_threads", "at_least = 192", "at_most = 191"),
@@ -295,6 +317,18 @@ def test_a_fact_is_as_demanded_or_it_fails(tmp_path: Path, what: str, good: str,
     found = judged(tmp_path, inventory(what, good), plan, [row | unknown for row in rows])
     assert found.outcome == "INCONCLUSIVE"
     assert "could not be read" in found.worst.words
+
+
+def test_facts_that_cannot_be_compared_are_not_known(tmp_path: Path) -> None:
+    plan, rows = healthy()
+    odd = '{"gpu":{"nvlinks_active":"18"},"host":3}'
+    mixed = [rows[0] | {"environment": odd, "driver": "unknown"}, *rows[1:]]
+    for table in (inventory("nvlinks", "equal = 18"), inventory("driver", 'at_least = "580"')):
+        found = judged(tmp_path, table, plan, mixed).worst
+        assert found.outcome == "INCONCLUSIVE"
+        assert "cannot be compared" in found.words
+    unreadable = [row | {"environment": "{"} for row in rows]
+    assert judged(tmp_path, inventory("sockets", "equal = 2"), plan, unreadable).outcome == "INCONCLUSIVE"
 
 
 def test_a_missing_device_is_a_fail(tmp_path: Path) -> None:

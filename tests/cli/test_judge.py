@@ -70,6 +70,14 @@ def test_a_node_that_meets_its_contract_passes_with_exit_0(vnbench: Program, tmp
     assert all(len(line) <= 80 for line in lines if "contract.toml" not in line)
 
 
+def test_both_ends_of_an_interval_have_the_prefix_of_the_value(vnbench: Program, tmp_path: Path) -> None:
+    plan, rows = healthy(spread=[value * 5 for value in (0.9, 1.1, 0.95, 1.05, 1.0)])
+    commit(tmp_path, plan, rows)
+    out = vnbench("judge", "5f0c", "--criteria", contract(tmp_path, FLOOR)).out
+    (line,) = (line for line in out.splitlines() if line.startswith("floor"))
+    assert line.split()[2:6] == ["997.5", "TFLOP/s", "862.7–1153", "≥"]
+
+
 def test_what_it_misses_is_named_first_with_device_and_reason(vnbench: Program, tmp_path: Path) -> None:
     plan, rows = healthy(2)
     rows = [row | {"value": row["value"] * (0.3 if row["device_index"] else 1)} for row in rows]
