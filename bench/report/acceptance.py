@@ -74,10 +74,13 @@ def _interval(criterion: Criterion, worst: Finding) -> str:
     """Both ends, under the prefix of the value beside them."""
     if worst.interval is None or not isinstance(worst.observed, float):
         return "–"
-    value, unit = worst.observed, unit_of(criterion)
-    is_share = isinstance(criterion, Uniformity) or (isinstance(criterion, Performance) and criterion.of is not None)
-    shown = (
-        100 * value if is_share else units.scaled_ns(value * 1e9)[0] if unit == "s" else units.scaled(value, unit)[0]
-    )
-    ends = (units.significant(end * shown / value, 4) for end in (worst.interval.low, worst.interval.high))
-    return "–".join(ends)
+    scale = _shown(criterion, worst.observed) / worst.observed
+    return "–".join(units.significant(end * scale, 4) for end in (worst.interval.low, worst.interval.high))
+
+
+def _shown(criterion: Criterion, value: float) -> float:
+    """The number before the unit that a value is shown under."""
+    if isinstance(criterion, Uniformity) or (isinstance(criterion, Performance) and criterion.of is not None):
+        return 100 * value  # in percent
+    unit = unit_of(criterion)
+    return units.scaled_ns(value * 1e9)[0] if unit == "s" else units.scaled(value, unit)[0]
