@@ -101,3 +101,31 @@ def test_every_whole_duration_is_read(number: int, unit: tuple[str, float]) -> N
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"not a duration|no time at all"):
         units.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "factor", "base"),
+    [
+        ("FLOP/s", 1.0, "FLOP/s"),
+        ("TFLOP/s", 1e12, "FLOP/s"),
+        ("POP/s", 1e15, "OP/s"),
+        ("GB/s", 1e9, "B/s"),
+        ("kB/s", 1e3, "B/s"),
+        ("token/s", 1.0, "token/s"),
+        ("Mtoken/s", 1e6, "token/s"),
+        ("GB", 1e9, "B"),
+        ("GiB", 2.0**30, "B"),
+        ("ms", 1e-3, "s"),
+        ("ns", 1e-9, "s"),
+        ("1", 1.0, "1"),
+        ("%", 0.01, "1"),
+    ],
+)
+def test_a_unit_has_a_factor_and_a_base(text: str, factor: float, base: str) -> None:
+    assert units.base_unit(text) == (pytest.approx(factor), base)
+
+
+@pytest.mark.parametrize("text", ["", "tflop/S", "GB/h", "GFLOPS", "TiFLOP/s", "m/s²", "T1"])
+def test_what_is_no_unit_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no unit"):
+        units.base_unit(text)

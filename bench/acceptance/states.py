@@ -57,9 +57,10 @@ def state(one: State, device: str, rows: Sequence[Row]) -> Finding:
         return Finding(device, "INCONCLUSIVE", "nothing was measured on it")
     observed = figure.combine(sorted(known)) if known else None
     if known and not one.limit.holds(observed):
-        hit = max((row for row in timed if read_state(one.column, row) is not None), key=lambda row: _badness(one, row))
+        read = (row for row in timed if read_state(one.column, row) is not None)
+        hit = max(read, key=lambda row: _badness(one, read_state(one.column, row)))
         words = f"worst in {hit['workload']}, replicate {hit['replicate']}"
-        return Finding(device, "FAIL", words, _plain(observed), n=len(known), badness=_badness(one, hit))
+        return Finding(device, "FAIL", words, _plain(observed), n=len(known), badness=_badness(one, observed))
     if len(known) < len(timed):
         obstacle = min((row["telemetry_obstacle"] for row in timed if row["telemetry_obstacle"]), default="")
         words = f"not read in {len(timed) - len(known)} of {len(timed)} measurements"
@@ -69,9 +70,8 @@ def state(one: State, device: str, rows: Sequence[Row]) -> Finding:
     return Finding(device, "PASS", f"in all of {len(timed)} measurements", _plain(observed), n=len(known))
 
 
-def _badness(one: State, row: Row) -> float:
-    """How much a row contributes to what is wrong; the higher, the worse."""
-    value = read_state(one.column, row)
+def _badness(one: State, value: Any) -> float:
+    """How bad a known value of a state is; the higher, the worse."""
     if isinstance(value, list | tuple):
         return float(len(set(value) & set(one.limit.none_of)))
     return -float(value) if one.limit.at_least is not None else float(value)
