@@ -122,7 +122,7 @@ def test_other_durations_are_refused(text: str) -> None:
     ],
 )
 def test_a_unit_has_a_factor_and_a_base(text: str, factor: float, base: str) -> None:
-    assert units.base_unit(text) == (pytest.approx(factor), base)
+    assert units.base_unit(text) == (factor, base)
 
 
 @pytest.mark.parametrize("text", ["", "tflop/S", "GB/h", "GFLOPS", "TiFLOP/s", "m/s²", "T1"])
