@@ -8,8 +8,7 @@ from pathlib import Path
 
 from bench import run
 from bench.acceptance.judge import judge
-from bench.acceptance.model import Judged
-from bench.criteria.model import Criteria, Performance, Uniformity
+from bench.criteria.model import Criteria
 from bench.device import select
 from bench.errors import ImpossibleDevice, Interrupted, MissingDevice, UsageError
 from bench.plan import make_plan
@@ -87,19 +86,12 @@ def execute(
     """
 
     def is_decided(plan: Plan, rows: Sequence[Row]) -> bool:
-        is_early = plan.replicates < criteria.looks[0]
-        return not is_early and not any(is_open(one, criteria) for one in judge(plan, rows, criteria).criteria)
+        is_early = plan.replicates < criteria.looks[0]  # answers and states are watched for as long as that
+        found = (finding for one in judge(plan, rows, criteria).criteria for finding in one.findings)
+        return not is_early and not any(finding.wants for finding in found)
 
     try:
         return run.execute(plan, out, budget_s=budget_s, kept=kept, observer=observer, enough=is_decided)
     except Interrupted as interrupt:
         named = f"--criteria {shlex.quote(str(criteria.path))} --resume {plan.run_id} --out {shlex.quote(str(out))}"
         raise interrupt.with_words(interrupt.what, f"Go on with: vnbench accept {named}") from None
-
-
-def is_open(one: Judged, criteria: Criteria) -> bool:
-    """Whether more replicates may decide it: nothing else that is not known will be known by repeating."""
-    if not isinstance(one.criterion, Performance | Uniformity):
-        return False
-    undecided = [found for found in one.findings if found.outcome == "INCONCLUSIVE" and found.observed is not None]
-    return any(found.n < criteria.looks[-1] for found in undecided)
