@@ -11,6 +11,7 @@
     ├── UnfitMachine                 4   the machine cannot be measured as asked
     │   └── UnusableGpu                  NVIDIA hardware is present and does not work
     ├── MissingDevice                5   an acceptance of a device that this machine does not have
+    ├── BadSeal                      5   a bundle is not as somebody trusted sealed it
     ├── OutputNotWritable            7   the results folder cannot be written
     └── Interrupted             130/143  SIGINT or SIGTERM
 
@@ -94,6 +95,10 @@ class UnusableGpu(UnfitMachine):
 
 
 class MissingDevice(VnbenchError):
+    exit_code = REGRESSED
+
+
+class BadSeal(VnbenchError):
     exit_code = REGRESSED
 
 

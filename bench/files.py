@@ -32,6 +32,23 @@ def write_atomically(target: Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_new(target: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write a file that must not be there yet, and that has its mode from its first moment. A failure leaves none.
+
+    Raises:
+        OSError: it is there, or cannot be written.
+    """
+    file_fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(file_fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        target.unlink()
+        raise
+
+
 def write_report(target: Path, content: bytes) -> None:
     """Write a file that somebody asked for beside what is printed, whole or not at all.
 

@@ -12,7 +12,7 @@ import re
 from bench.errors import UsageError
 
 _PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h)?", re.ASCII)
+_DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|min|h|d)?", re.ASCII)
 _BASES = {
     "1": (1.0, "1"),
     "%": (0.01, "1"),
@@ -23,7 +23,7 @@ _BASES = {
     **{f"{prefix}iB": (float(1024**power), "B") for power, prefix in enumerate("KMGT", 1)},
 }
 _RATE = re.compile(r"(?P<prefix>[PTGMk]?)(?P<base>(FLOP|OP|B|1|[a-z][a-z ]*)/s|B)")
-_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def scaled(value: float, unit: str) -> tuple[float, str]:
@@ -85,17 +85,17 @@ def show_duration(seconds: float) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from ``90``, ``90s``, ``2m``, ``1.5h`` or ``500ms``.
+    """Seconds from ``90``, ``90s``, ``2m``, ``1.5h``, ``30d`` or ``500ms``.
 
     Raises:
         UsageError: the text is none of these, or not above zero.
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"{text!r} is not a duration", "Write seconds or a unit: 90, 90s, 2m, 1.5h")
+        raise UsageError(f"{text!r} is not a duration", "Write seconds or a unit: 90, 90s, 2m, 1.5h, 30d")
     seconds = float(match["number"]) * _SECONDS[match["unit"] or "s"]
     if seconds <= 0:
-        raise UsageError(f"{text!r} is no time at all", "Give some: 90, 90s, 2m, 1.5h")
+        raise UsageError(f"{text!r} is no time at all", "Give some: 90, 90s, 2m, 1.5h, 30d")
     return seconds
 
 

@@ -24,6 +24,7 @@ from bench.errors import Interrupted, UsageError, VnbenchError, worst
         (errors.UnfitMachine, 4),
         (errors.UnusableGpu, 4),
         (errors.MissingDevice, 5),
+        (errors.BadSeal, 5),
         (errors.OutputNotWritable, 7),
     ],
 )

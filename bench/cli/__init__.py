@@ -15,10 +15,13 @@ from bench.cli.history import history
 from bench.cli.import_ import import_
 from bench.cli.info import info
 from bench.cli.judge import judge
+from bench.cli.keygen import keygen
 from bench.cli.list import list_
 from bench.cli.pack import pack
 from bench.cli.run import run
+from bench.cli.seal import countersign, seal
 from bench.cli.show import show
+from bench.cli.verify import verify
 from bench.cli.watch import watch
 
 
@@ -48,31 +51,24 @@ def cli() -> None:
     vnbench accept           does this node meet a contract's criteria?
     vnbench judge RUN        the same of a result that is there
     vnbench criteria         the files that state them
+    vnbench seal RUN         one signed file of a run and its verdict
+    vnbench countersign FILE sign what another sealed
+    vnbench verify FILE      who signed what, and is it still that?
+    vnbench keygen NAME      a key pair to seal with
 
     Exit codes: 0 done, PASS, IMPROVED; 2 usage; 3 a workload failed or was
-    wrong; 4 machine not fit (--strict, gate); 5 REGRESSED, FAIL; 6 no clear
-    answer, or nothing to compare; 7 output not writable; 130/143 interrupted.
+    wrong; 4 machine not fit (--strict, gate); 5 REGRESSED, FAIL, a bad seal;
+    6 no clear answer, or nothing to compare; 7 output not writable; 130/143
+    interrupted.
     """
 
 
-for command in (
-    run,
-    show,
-    list_,
-    info,
-    watch,
-    compare,
-    ab,
-    aa,
-    gate,
-    baseline,
-    history,
-    import_,
-    pack,
-    accept,
-    judge,
-    criteria,
-):
+_COMMANDS = (
+    *(run, show, list_, info, watch),
+    *(compare, ab, aa, gate, baseline, history, import_, pack),
+    *(accept, judge, criteria, seal, countersign, verify, keygen),
+)
+for command in _COMMANDS:
     # Set on each, for click asks only the first who calls a command.
     command.context_settings = {**command.context_settings, "help_option_names": ["-h", "--help"]}
     cli.add_command(command)

@@ -86,3 +86,12 @@ device_option = click.option(
 junit_option = report_option("--junit", "Write JUnit XML.")
 markdown_option = report_option("--markdown", "Write a comment for a PR.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
+
+
+def file_option(name: str, metavar: str, help_text: str, **more: Any) -> Callable[..., Any]:
+    """A file to read, or a bundle to write; whether it can be is told where that is tried."""
+    return click.option(name, type=click.Path(path_type=Path), metavar=metavar, help=help_text, **more)
+
+
+PINNED = "NAME.pub"
+trust_option = file_option("--trust", "FILE", "A TOML file of whom you trust; see docs/seal.md.")

@@ -1,0 +1,223 @@
+"""``vnbench keygen``, ``seal``, ``countersign``, ``verify`` as their users meet them, and as an attacker does."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from tests.checkout import ROOT
+from tests.seal.bundles import verdict_on
+from tests.stored import stored
+
+RUN_ID = "5f0c2a91be"
+CRITERIA = b"[criteria]\n"
+
+
+class Node:
+    """A folder with a result in it, and the program in this process; all that it ever printed is kept."""
+
+    def __init__(self, folder: Path, call: Callable[..., tuple[int, str, str]]) -> None:
+        self.folder = folder
+        self.printed = ""
+        self._call = call
+
+    def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        code, out, err = self._call(*arguments)
+        self.printed += out + err
+        assert "Traceback" not in err
+        return code, out, err
+
+    def path(self, name: str) -> Path:
+        return self.folder / name
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Node:
+    """With a result, criteria and a verdict, and the operator's key."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["vnbench", *arguments])
+        code: object = 0
+        try:
+            main()
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return code, captured.out, captured.err
+
+    result = stored(tmp_path / "results", run_id=RUN_ID)
+    (tmp_path / "c.toml").write_bytes(CRITERIA)
+    (tmp_path / "v.json").write_bytes(verdict_on(result.read_bytes(), CRITERIA))
+    made = Node(tmp_path, call)
+    assert made("keygen", "operator")[0] == 0
+    return made
+
+
+SEAL = ("seal", "5f0c", "--key", "operator.key", "--criteria", "c.toml", "--verdict", "v.json", "--nonce", "8c1e")
+BUNDLE = f"{RUN_ID}.seal.tar"
+
+
+def test_a_run_is_sealed_countersigned_and_verified(node: Node) -> None:
+    assert node("keygen", "inspector")[0] == 0
+    code, out, err = node(*SEAL)
+    assert (code, out) == (0, f"{BUNDLE}\n")
+    assert "4 files, PASS, key " in err
+    code, out, _ = node("countersign", BUNDLE, "--key", "inspector.key", "--signer", "operator.pub")
+    twice = f"{RUN_ID}.countersigned.seal.tar"
+    assert (code, out) == (0, f"{twice}\n")
+    pinned = ("--key", "operator.pub", "--key", "inspector.pub")
+    code, out, _ = node("verify", twice, *pinned, "--nonce", "8c1e", "--criteria", "c.toml", "--require", "inspector")
+    assert code == 0, out
+    lines = out.splitlines()
+    assert lines[0] == f"good seal: run {RUN_ID} of node node7, PASS"
+    signed = [line for line in lines if " by " in line]
+    assert [line.split(" at ")[0] for line in signed] == ["countersigned by inspector", "sealed by operator"]
+    assert "nonce     8c1e" in lines
+    assert "It does not prove that they were honest" in lines[-1]
+    found = json.loads(node("verify", twice, *pinned, "--json")[1])
+    assert found["good"] is True
+    assert [(link["name"], link["kind"]) for link in found["chain"]] == [
+        ("inspector", "countersignature"),
+        ("operator", "run"),
+    ]
+    assert found["run"]["verdict"] == "PASS"
+    assert len(found["files"]) == 4
+
+
+def test_a_trust_file_gives_names_and_roles(node: Node) -> None:
+    assert node(*SEAL)[0] == 0
+    key = node.path("operator.pub").read_text().splitlines()[1]
+    node.path("trust.toml").write_text(f'["Hà Nội 1"]\nkey = "{key}"\nrole = "operator"\n')
+    code, out, _ = node("verify", BUNDLE, "--trust", "trust.toml", "--require", "operator")
+    assert code == 0
+    assert "sealed by Hà Nội 1 (operator) at " in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--nonce", "fresh"], "not the nonce that was asked for, 'fresh': it has '8c1e'"),
+        (["--max-age", "1ms"], "too old"),
+        (["--criteria", "v.json"], "judged by other criteria"),
+        (["--require", "inspector"], "no seal of 'inspector'"),
+    ],
+)
+def test_a_demand_that_is_not_met_is_a_bad_seal(node: Node, options: list[str], words: str) -> None:
+    assert node(*SEAL)[0] == 0
+    code, out, err = node("verify", BUNDLE, "--key", "operator.pub", *options)
+    assert (code, out) == (5, "")
+    assert err.startswith(f"vnbench: BAD SEAL: {BUNDLE}: ")
+    assert words in err
+    assert len(err.splitlines()) == 1
+    code, out, err = node("verify", BUNDLE, "--key", "operator.pub", *options, "--json")
+    assert (code, err) == (5, "")
+    found = json.loads(out)
+    assert (found["good"], found["exit_code"]) == (False, 5)
+    assert words in found["what"]
+
+
+def test_an_unknown_key_and_a_changed_byte_are_bad_seals_and_another_file_is_unreadable(node: Node) -> None:
+    assert node(*SEAL)[0] == 0
+    assert node("keygen", "mallory")[0] == 0
+    code, _, err = node("verify", BUNDLE, "--key", "mallory.pub")
+    assert code == 5
+    assert "signed with an unknown key" in err
+    data = bytearray(node.path(BUNDLE).read_bytes())
+    data[data.index(b"PAR1") + 10] ^= 1
+    node.path("changed").write_bytes(data)
+    code, _, err = node("verify", "changed", "--key", "operator.pub")
+    assert code == 5
+    assert "result.parquet was changed" in err
+    assert node("countersign", "changed", "--key", "mallory.key", "--signer", "operator.pub")[0] == 5
+    for name in ("c.toml", "results", "none"):
+        code, out, err = node("verify", name, "--key", "operator.pub")
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["verify", "x"], "no key to verify with"),
+        (["verify", "x", "--key", "operator.key"], "is a private key"),
+        (["verify", "x", "--key", "operator.pub", "--criteria", "none"], "No such file"),
+        (["verify", "x", "--key", "operator.pub", "--max-age", "long"], "not a duration"),
+        (["countersign", "x", "--key", "operator.key"], "no key to verify with"),
+        (["seal", "5f0c", "--key", "operator.pub"], "is a public key"),
+        (["seal", "none", "--key", "operator.key"], "no result at 'none'"),
+        (["seal", "5f0c", "--key", "operator.key", "--verdict", "v.json"], "without its criteria.toml"),
+        (["seal", "5f0c", "--key", "operator.key", "--verdict", "c.toml", "--criteria", "c.toml"], "no JSON"),
+        (["keygen", "operator"], "is there already"),
+    ],
+)
+def test_wrong_use_is_one_line_and_leaves_nothing(node: Node, arguments: list[str], words: str) -> None:
+    before = sorted(node.folder.rglob("*"))
+    code, out, err = node(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert sorted(node.folder.rglob("*")) == before
+
+
+def test_a_simulated_run_is_not_sealed(node: Node) -> None:
+    stored(node.path("results"), run_id="91be000000", validity=["simulated"])
+    code, _, err = node("seal", "91be", "--key", "operator.key")
+    assert code == 2
+    assert "is simulated" in err
+    assert not list(node.folder.glob("*.seal.tar"))
+
+
+def test_a_bundle_is_never_replaced(node: Node) -> None:
+    assert node(*SEAL)[0] == 0
+    before = node.path(BUNDLE).read_bytes()
+    code, _, err = node(*SEAL, "--nonce", "another")
+    assert code == 2
+    assert "no bundle is ever replaced" in err
+    assert node.path(BUNDLE).read_bytes() == before
+    assert node(*SEAL, "--out", "another.tar")[0] == 0
+    assert node(*SEAL, "--out", "no/folder.tar")[0] == 7
+
+
+def test_no_command_ever_prints_a_private_key_or_seals_it(node: Node) -> None:
+    node(*SEAL)
+    node("verify", BUNDLE, "--key", "operator.key")
+    node("verify", BUNDLE, "--key", "operator.pub", "--trust", "operator.key")
+    node("countersign", BUNDLE, "--key", "operator.key", "--signer", "operator.pub")
+    node("seal", "operator.key", "--key", "operator.key")
+    node("verify", "operator.key", "--key", "operator.pub", "--json")
+    node.path("bad.key").touch(mode=0o600)
+    node.path("bad.key").write_bytes(node.path("operator.key").read_bytes().replace(b"END", b"DNE"))
+    node("seal", "5f0c", "--key", "bad.key")
+    secret = node.path("operator.key").read_text().splitlines()[1]
+    assert len(secret) == 64
+    # 16 of its characters are four of the key's 32 bytes and more; the first 20 are alike in all keys.
+    pieces = [secret[i : i + 16] for i in range(20, len(secret) - 16)]
+    everything = node.printed.encode() + b"".join(path.read_bytes() for path in node.folder.glob("*.tar"))
+    assert not [piece for piece in pieces if piece.encode() in everything]
+    assert node.path("operator.pub").read_text().splitlines()[1] in node.printed
+
+
+def test_the_whole_way_in_processes_of_its_own(node: Node) -> None:
+    def vnbench(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bench", *arguments]
+        variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(command, cwd=node.folder, env=variables, capture_output=True, text=True, check=False)
+
+    made = vnbench("keygen", "second")
+    assert made.returncode == 0, made.stderr
+    assert stat.S_IMODE(node.path("second.key").stat().st_mode) == 0o600
+    assert vnbench("seal", "5f0c", "--key", "second.key").returncode == 0
+    good = vnbench("verify", BUNDLE, "--key", "second.pub")
+    assert (good.returncode, good.stderr) == (0, "")
+    assert good.stdout.startswith(f"good seal: run {RUN_ID} of node node7, no verdict")
+    bad = vnbench("verify", BUNDLE, "--key", "operator.pub")
+    assert (bad.returncode, bad.stdout) == (5, "")
