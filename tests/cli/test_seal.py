@@ -14,7 +14,7 @@ import pytest
 
 from bench.__main__ import main
 from tests.checkout import ROOT
-from tests.seal.bundles import verdict_on
+from tests.seal.bundles import OPERATOR, verdict_on
 from tests.stored import stored
 
 RUN_ID = "5f0c2a91be"
@@ -221,3 +221,25 @@ def test_the_whole_way_in_processes_of_its_own(node: Node) -> None:
     assert good.stdout.startswith(f"good seal: run {RUN_ID} of node node7, no verdict")
     bad = vnbench("verify", BUNDLE, "--key", "operator.pub")
     assert (bad.returncode, bad.stdout) == (5, "")
+
+
+def test_the_recipe_of_the_documentation_verifies_a_bundle_without_vnbench(node: Node) -> None:
+    assert node(*SEAL, "--out", "node7.seal.tar")[0] == 0
+    recipe = (ROOT / "docs" / "seal.md").read_text().partition("## Without vnbench")[2]
+    script = recipe.partition("```bash\n")[2].partition("```")[0]
+
+    def verified() -> tuple[int, str]:
+        done = subprocess.run(["bash", "-ec", script], cwd=node.folder, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+    code, out = verified()
+    assert code == 0
+    assert out.splitlines() == [
+        *(f"{name} ok" for name in ("criteria.toml", "environment.json", "result.parquet", "verdict.json")),
+        "Signature Verified Successfully",
+    ]
+    data = node.path("node7.seal.tar").read_bytes()
+    node.path("node7.seal.tar").write_bytes(data.replace(CRITERIA, b"[griteria]\n"))
+    assert "criteria.toml CHANGED" in verified()[1]
+    node.path("operator.pub").write_bytes(OPERATOR.public.pem)
+    assert verified()[0] != 0
