@@ -43,7 +43,7 @@ def verify(
     """
     import hashlib
 
-    from bench.errors import BadSeal, UsageError
+    from bench.errors import BadSeal, UnreadableResult, UsageError
     from bench.report import seal as report
     from bench.seal import trust as trusted
     from bench.seal import verify as seals
@@ -53,8 +53,11 @@ def verify(
         sha256 = hashlib.sha256(criteria.read_bytes()).hexdigest() if criteria else None
     except OSError as error:
         raise UsageError(f"{criteria}: {error.strerror or error}", "Name a readable file of criteria") from None
+    content = seals.read(bundle)
     try:
-        found = seals.verify(seals.read(bundle), signers, seals.Demands(nonce, max_age, sha256, require))
+        found = seals.verify(content, signers, seals.Demands(nonce, max_age, sha256, require))
+    except UnreadableResult as error:
+        raise UnreadableResult(f"{bundle}: {error.what}", error.remedy) from None
     except BadSeal as error:
         if not as_json:
             raise BadSeal(f"BAD SEAL: {bundle}: {error.what}", error.remedy) from None

@@ -11,7 +11,9 @@ from bench.seal.verify import Link, Verified
 from bench.units import show_bytes
 
 # Said under every seal that is good, for what is good is less than it looks.
-WHAT_IT_PROVES = "A seal proves who signed what; times are the signers' own clocks. It does not prove that they were honest."
+WHAT_IT_PROVES = (
+    "A seal proves who signed what; times are the signers' own clocks. It does not prove that they were honest."
+)
 
 
 def text(verified: Verified) -> str:

@@ -85,7 +85,7 @@ def _read_header(data: memoryview, offset: int) -> tuple[str, int]:
         raise BadSeal("the bundle is cut short, between two files")
     name, size = header[:100].rstrip(b"\0").decode("ascii", "replace"), header[124:136]
     if not _NAME.fullmatch(name):
-        raise BadSeal(f"{ascii(name)} is no name that a file of a bundle has")
+        raise BadSeal(f"{name!a} is no name that a file of a bundle has")
     if not _OCTAL.fullmatch(size) or header != _header(name, int(size[:11], 8)):
         raise BadSeal(f"the header of {name} was changed, or it is no plain file")
     return name, int(size[:11], 8)

@@ -12,6 +12,7 @@ from bench.seal import archive, envelope, statement
 from bench.seal.keys import PrivateKey
 from bench.seal.statement import Predicate
 
+
 def seal(files: Mapping[str, bytes], predicate: Predicate, key: PrivateKey) -> bytes:
     """The bundle of these files: equal bytes for equal files, predicate and key.
 

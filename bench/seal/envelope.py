@@ -51,7 +51,7 @@ def opened(envelope: bytes, trusted: Mapping[PublicKey, T]) -> tuple[bytes, Publ
     if not key.has_signed(signature, encoding(payload_type, payload)):
         raise BadSeal(f"the signature of key {key_id[:16]}… does not match: the manifest or the signature was changed")
     if payload_type != PAYLOAD_TYPE:
-        raise BadSeal(f"key {key_id[:16]}… signed something else: a payload of type {ascii(payload_type[:64])}")
+        raise BadSeal(f"key {key_id[:16]}… signed something else: a payload of type {payload_type[:64]!a}")
     return payload, key
 
 

@@ -54,7 +54,10 @@ def gather(
         verdict.LOG: log,
     }
     files = {name: _read(path) for name, path in paths.items() if path is not None}
-    files[verdict.ENVIRONMENT] = _environment(rows)
+    try:
+        files[verdict.ENVIRONMENT] = _environment(rows)
+    except ValueError:
+        raise UnreadableResult(f"{result}: what it says of the environment is no JSON") from None
     try:
         said = verdict.outcome(files, plan.run_id)
     except ValueError as error:
@@ -88,7 +91,9 @@ def _nonce(plan: Plan, asked: str | None) -> str | None:
         raise UsageError(f"run {plan.run_id} was begun with the nonce {begun_with!r}, not {asked!r}", "Measure again")
     nonce = asked if asked is not None else begun_with
     if nonce is not None and not (nonce.isprintable() and 0 < len(nonce) <= MAX_TEXT):
-        raise UsageError(f"a nonce is a line of text, of at most {MAX_TEXT} characters", "Such as: openssl rand -hex 16")
+        raise UsageError(
+            f"a nonce is a line of text, of at most {MAX_TEXT} characters", "Such as: openssl rand -hex 16"
+        )
     return nonce
 
 

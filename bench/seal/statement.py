@@ -97,7 +97,7 @@ def decode(payload: bytes) -> Statement:
         found: Any = json.loads(payload)
         kind, subjects, predicate = found["predicateType"], found["subject"], found["predicate"]
         if kind not in _TYPES:
-            raise UnreadableResult(f"a statement of another kind or version was signed: {ascii(kind)}", "Upgrade vnbench")
+            raise UnreadableResult(f"a statement of another kind or version was signed: {kind!a}", "Upgrade vnbench")
         read = Statement(
             tuple(Subject(one["name"], one["digest"]["sha256"], one["annotations"]["bytes"]) for one in subjects),
             _TYPES[kind](**predicate),

@@ -45,7 +45,7 @@ def gather(pinned: Sequence[Path], file: Path | None) -> dict[PublicKey, Signer]
     found: dict[PublicKey, Signer] = {}
     for path in pinned:
         key = load_public(path)
-        found[key] = Signer(key, path.stem if path.stem.isprintable() else ascii(path.stem))
+        found[key] = Signer(key, path.stem if path.stem.isprintable() else repr(path.stem))
     if file is not None:
         found |= {signer.key: signer for signer in load(file)}
     if not found:
@@ -77,14 +77,14 @@ def load(path: Path) -> tuple[Signer, ...]:
 
 
 def _signer(path: Path, name: str, entry: Any) -> Signer:
-    place = f"{path}: {ascii(name)[:_MAX_LENGTH]}"
+    place = f"{path}: {name[:_MAX_LENGTH]!r}"
     if not _is_label(name):
         raise UsageError(f"{place} is no name of one line and at most {_MAX_LENGTH} characters", _FORMAT)
     if not isinstance(entry, Mapping):
         raise UsageError(f"{place} is no table: write [NAME] and below it key = …", _FORMAT)
     unknown = set(entry) - {"key", "role"}
     if unknown:
-        raise UsageError(f"{place} has an unknown key, {ascii(min(unknown))}; known are 'key' and 'role'", _FORMAT)
+        raise UsageError(f"{place} has an unknown key, {min(unknown)!r}; known are 'key' and 'role'", _FORMAT)
     role = entry.get("role")
     if role is not None and not (isinstance(role, str) and _is_label(role)):
         raise UsageError(f"{place}: 'role' is no text of one line and at most {_MAX_LENGTH} characters", _FORMAT)

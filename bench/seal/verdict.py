@@ -43,5 +43,5 @@ def outcome(files: Mapping[str, bytes | memoryview], run_id: str) -> str | None:
         if sha256 != hashlib.sha256(files[name]).hexdigest():
             raise ValueError(f"the verdict is of another {name} than this one")
     if claimed_run != run_id:
-        raise ValueError(f"the verdict is of run {ascii(claimed_run)}, the result is of {run_id}")
+        raise ValueError(f"the verdict is of run {claimed_run!a}, the result is of {run_id}")
     return str(said)

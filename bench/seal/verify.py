@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ MAX_LINKS = 8  # seals in a chain
 
 # What the clocks of two machines may be apart: without a network they drift by seconds a day.
 CLOCK_TOLERANCE = dt.timedelta(minutes=5)
+
+_NAME_ONE = "Name a bundle that vnbench seal made"
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,14 @@ def read(path: Path) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(archive.MAX_BYTES + 1)
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableResult(f"{path}: no plain file", _NAME_ONE)
+            if found.st_size > archive.MAX_BYTES:
+                raise UnreadableResult(f"{path}: more than the {archive.MAX_BYTES} bytes of a bundle", _NAME_ONE)
+            return file.read()
     except OSError as error:
-        raise UnreadableResult(f"{path}: {error.strerror or error}", "Name a bundle that vnbench seal made") from None
-    if len(content) > archive.MAX_BYTES:
-        raise UnreadableResult(f"{path}: more than the {archive.MAX_BYTES} bytes of a bundle")
-    return content
+        raise UnreadableResult(f"{path}: {error.strerror or error}", _NAME_ONE) from None
 
 
 def verify(
@@ -137,7 +143,7 @@ def _check_run(run: RunSeal, files: Mapping[str, memoryview]) -> None:
     except ValueError as error:
         raise BadSeal(str(error)) from None
     if said != run.verdict:
-        raise BadSeal(f"the seal says {run.verdict or 'no verdict'}, the verdict in the bundle {said or 'is missing'}")
+        raise BadSeal(f"the seal says {run.verdict or 'no verdict'}, the verdict in the bundle is {said or 'missing'}")
 
 
 def _check_times(links: Sequence[Link], run: RunSeal, now: dt.datetime, demands: Demands) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import stat
@@ -55,7 +56,8 @@ def node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         assert isinstance(code, int)
         return code, captured.out, captured.err
 
-    result = stored(tmp_path / "results", run_id=RUN_ID)
+    now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+    result = stored(tmp_path / "results", run_id=RUN_ID, plan={"started_at": now})
     (tmp_path / "c.toml").write_bytes(CRITERIA)
     (tmp_path / "v.json").write_bytes(verdict_on(result.read_bytes(), CRITERIA))
     made = Node(tmp_path, call)

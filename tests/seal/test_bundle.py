@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from bench import files
 from bench.errors import OutputNotWritable, UsageError
 from bench.seal import bundle
 from tests.seal.bundles import FILES, OPERATOR, RUN, sealed
@@ -24,7 +24,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputNotWritable, match="No space left on device"):
         bundle.write(tmp_path / "b", sealed())
     assert list(tmp_path.iterdir()) == []
@@ -34,7 +34,7 @@ def test_an_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     def interrupted(fd: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.os, "fsync", interrupted)
+    monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bundle.write(tmp_path / "b", sealed())
     assert list(tmp_path.iterdir()) == []

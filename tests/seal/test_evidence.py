@@ -88,7 +88,9 @@ def test_a_simulated_run_is_not_sealed(tmp_path: Path, changes: dict[str, Any]) 
         ({"verdict": ["PASS"]}, "none of PASS"),
     ],
 )
-def test_a_verdict_that_is_not_of_these_files_is_not_sealed(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
+def test_a_verdict_that_is_not_of_these_files_is_not_sealed(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
     result = run_in(tmp_path)
     with pytest.raises(UsageError, match=words):
         gather(result, NOW, **judged(tmp_path, result, **changes))
@@ -119,6 +121,11 @@ def test_a_run_that_was_begun_with_a_nonce_is_sealed_with_that_one(tmp_path: Pat
 def test_a_nonce_is_a_line_of_text(tmp_path: Path, nonce: str) -> None:
     with pytest.raises(UsageError, match="a nonce is a line"):
         gather(run_in(tmp_path), NOW, nonce=nonce)
+
+
+def test_a_result_whose_environment_is_no_json_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableResult, match="no JSON"):
+        gather(run_in(tmp_path, environment="{"), NOW)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

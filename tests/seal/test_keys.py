@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from bench import files
 from bench.errors import OutputNotWritable, UsageError
 from bench.seal import keys
 from bench.seal.keys import PublicKey
@@ -37,7 +36,7 @@ def test_only_the_owner_reads_the_private_key_from_its_first_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = []
-    monkeypatch.setattr(files.os, "fsync", lambda fd: modes.append(stat.S_IMODE(os.fstat(fd).st_mode)))
+    monkeypatch.setattr(os, "fsync", lambda fd: modes.append(stat.S_IMODE(os.fstat(fd).st_mode)))
     keys.generate(tmp_path / "operator")
     assert modes == [0o600, 0o644]
     assert [mode_of(tmp_path / name) for name in ("operator.key", "operator.pub")] == [0o600, 0o644]
@@ -68,7 +67,7 @@ def test_a_full_disk_leaves_neither_key(tmp_path: Path, monkeypatch: pytest.Monk
         if len(calls) == failing:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputNotWritable, match="No space left"):
         keys.generate(tmp_path / "operator")
     assert list(tmp_path.iterdir()) == []

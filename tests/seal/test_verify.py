@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from bench.seal import archive, envelope, statement
 from bench.seal import verify as seals
 from bench.seal.bundle import seal
 from bench.seal.countersign import countersign
+from bench.seal.keys import PrivateKey
 from bench.seal.statement import Countersignature
 from bench.seal.verify import INNER, MAX_LINKS
 from tests.seal.bundles import (
@@ -152,7 +154,9 @@ def test_files_that_are_not_those_sealed_are_named(files: dict[str, bytes], word
 
 
 def test_the_manifest_of_another_good_bundle_does_not_fit() -> None:
-    other = sealed({**FILES, "result.parquet": b"PAR1 x PAR1", "verdict.json": verdict_on(b"PAR1 x PAR1", b"[criteria]\n")})
+    other = sealed(
+        {**FILES, "result.parquet": b"PAR1 x PAR1", "verdict.json": verdict_on(b"PAR1 x PAR1", b"[criteria]\n")}
+    )
     assert verified(other)
     refused(archive.pack(parts(other)[0], parts(BUNDLE)[1]), r"result\.parquet was changed; verdict\.json was changed")
 
@@ -173,7 +177,7 @@ def test_a_signature_of_something_else_is_refused() -> None:
     payload = statement.state(FILES, RUN)
     refused(archive.pack(envelope.sign(payload, OPERATOR, "application/json"), FILES), "signed something else")
     other = statement.state({"a": b""}, RUN)
-    stolen = envelope.sign(other, OPERATOR).replace(*(envelope.base64.b64encode(one) for one in (other, payload)))
+    stolen = envelope.sign(other, OPERATOR).replace(base64.b64encode(other), base64.b64encode(payload))
     refused(archive.pack(stolen, FILES), "does not match")
 
 
@@ -194,7 +198,7 @@ def test_a_verdict_on_another_result_is_refused_although_it_was_signed() -> None
 
 def test_a_seal_that_says_another_verdict_than_its_file_is_refused() -> None:
     fail = verdict_on(FILES["result.parquet"], FILES["criteria.toml"], verdict="FAIL")
-    refused(sealed({**FILES, "verdict.json": fail}), "the seal says PASS, the verdict in the bundle FAIL")
+    refused(sealed({**FILES, "verdict.json": fail}), "the seal says PASS, the verdict in the bundle is FAIL")
     refused(sealed(without("verdict.json")), "the seal says PASS, the verdict in the bundle is missing")
 
 
@@ -250,9 +254,8 @@ def test_other_criteria_than_those_asked_for_are_refused() -> None:
 # ---------------------------------------------------------------- chains
 
 
-def nested(inner: bytes, key: object = INSPECTOR, name: str = INNER) -> bytes:
+def nested(inner: bytes, key: PrivateKey = INSPECTOR, name: str = INNER) -> bytes:
     """What somebody makes with that key who does not look at what he countersigns."""
-    assert isinstance(key, type(INSPECTOR))
     return seal({name: inner}, Countersignature("2026-11-22T07:00:00+00:00", "0.1"), key)
 
 
@@ -306,6 +309,8 @@ def test_a_bundle_that_cannot_be_read_or_is_too_large_is_said(tmp_path: Path, mo
         seals.read(tmp_path / "none")
     with pytest.raises(UnreadableResult, match="directory"):
         seals.read(tmp_path)
+    with pytest.raises(UnreadableResult, match="no plain file"):
+        seals.read(Path("/dev/zero"))
     (tmp_path / "large").write_bytes(BUNDLE)
     monkeypatch.setattr(archive, "MAX_BYTES", len(BUNDLE) - 1)
     with pytest.raises(UnreadableResult, match="more than"):
