@@ -34,6 +34,12 @@ HERE = {
     'vnbench judge results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node || echo "not passed: $?"': (
         "pip/bin/vnbench judge results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node; test $? = 6"
     ),
+    "vnbench keygen operator": "pip/bin/vnbench keygen operator",
+    "vnbench seal results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node --key operator.key --out node.seal.tar": (
+        "pip/bin/vnbench seal results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node --key operator.key"
+        " --out node.seal.tar"
+    ),
+    "vnbench verify node.seal.tar --key operator.pub": "pip/bin/vnbench verify node.seal.tar --key operator.pub",
     "vnbench ab matmul/fp32/1024 --b OMP_NUM_THREADS=1": (
         "pip/bin/vnbench ab tests/proof/workload.py:as_it_is --b OMP_NUM_THREADS=1 --sessions 3; "
         "test $? = 0 -o $? = 5 -o $? = 6"  # what it finds is the machine's affair

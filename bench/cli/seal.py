@@ -15,8 +15,8 @@ _out_option = file_option("--out", "BUNDLE", "Where to write; a file that is the
 @click.command()
 @click.argument("run", metavar="RUN|PATH")
 @_key_option
-@file_option("--criteria", "FILE", "The criteria that it was judged by.")
-@file_option("--verdict", "FILE", "What vnbench judge --json wrote.")
+@click.option("--criteria", "text", metavar="FILE|NAME", help="The criteria that it is judged by.")
+@file_option("--verdict", "FILE", "What vnbench judge --json wrote.  [default: judged now, by the criteria]")
 @file_option("--log", "FILE", "A log to put beside them.")
 @click.option("--nonce", metavar="TEXT", help="What the asker wants to see.  [default: the run's tag nonce]")
 @_out_option
@@ -30,7 +30,7 @@ _out_option = file_option("--out", "BUNDLE", "Where to write; a file that is the
 def seal(
     run: str,
     key: Path,
-    criteria: Path | None,
+    text: str | None,
     verdict: Path | None,
     log: Path | None,
     nonce: str | None,
@@ -45,18 +45,24 @@ def seal(
     \b
     Examples:
       vnbench seal 5f0c --key operator.key
+      vnbench seal 5f0c --key operator.key --criteria contract.toml
       vnbench seal 5f0c --key operator.key --nonce 8c1e0f7a66d2b93d
-      vnbench seal 5f0c --key op.key --criteria c.toml --verdict v.json
     """
     import datetime as dt
 
     from bench import store
+    from bench.acceptance import canonical
+    from bench.criteria import file as criteria_files
     from bench.seal import bundle, evidence, keys
 
     signer = keys.load_private(key)
     found = store.find_one(results, run)
+    judged: Path | bytes | None = verdict
+    criteria = None if text is None else criteria_files.path_of(text)
+    if text is not None and verdict is None:
+        judged = canonical.judge_file(found, criteria_files.load(text))[1]
     files, predicate = evidence.gather(
-        found, dt.datetime.now(dt.UTC), criteria=criteria, judged=verdict, log=log, nonce=nonce
+        found, dt.datetime.now(dt.UTC), criteria=criteria, judged=judged, log=log, nonce=nonce
     )
     target = out or Path(f"{predicate.run_id}.seal.tar")
     bundle.write(target, bundle.seal(files, predicate, signer))

@@ -59,13 +59,18 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def path_of(text: str) -> Path:
+    """Where criteria lie: those of that name, or else the file itself."""
+    return FOLDER / f"{text}.toml" if text in names() else Path(text)
+
+
 def load(text: str) -> Criteria:
     """Criteria by their name, ``h100-sxm``, or the path of their file.
 
     Raises:
         UsageError: there is no such file, or a key in it is wrong; the text says which and where.
     """
-    path = FOLDER / f"{text}.toml" if text in names() else Path(text)
+    path = path_of(text)
     try:
         content = path.read_bytes()
         return _Reader(path).criteria(tomllib.loads(content.decode("utf-8-sig")), hashlib.sha256(content).hexdigest())

@@ -30,14 +30,14 @@ def gather(
     now: dt.datetime,
     *,
     criteria: Path | None = None,
-    judged: Path | None = None,
+    judged: Path | bytes | None = None,
     log: Path | None = None,
     nonce: str | None = None,
 ) -> tuple[Mapping[str, bytes], RunSeal]:
     """The files of a bundle on a run, by name, and its predicate.
 
     Args:
-        judged: the verdict, as ``vnbench judge --json`` wrote it.
+        judged: the verdict, as ``vnbench judge --json`` wrote it, or its bytes.
         nonce: what the asker wants to see; else the run's tag of that name.
 
     Raises:
@@ -110,8 +110,8 @@ def _environment(rows: Sequence[Row]) -> bytes:
     return canonical_json(found).encode()
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path | bytes) -> bytes:
     try:
-        return path.read_bytes()
+        return path if isinstance(path, bytes) else path.read_bytes()
     except OSError as error:
         raise UnreadableResult(f"{path}: {error.strerror or error}", "Name a readable file") from None
