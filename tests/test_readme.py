@@ -35,11 +35,12 @@ HERE = {
         "pip/bin/vnbench judge results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node; test $? = 6"
     ),
     "vnbench keygen operator": "pip/bin/vnbench keygen operator",
-    "vnbench seal results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node --key operator.key --out node.seal.tar": (
+    "vnbench seal results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node --key operator.key": (
         "pip/bin/vnbench seal results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node --key operator.key"
-        " --out node.seal.tar"
     ),
-    "vnbench verify node.seal.tar --key operator.pub": "pip/bin/vnbench verify node.seal.tar --key operator.pub",
+    "vnbench verify bb13a08da7.seal.tar --key operator.pub": (
+        "pip/bin/vnbench verify bb13a08da7.seal.tar --key operator.pub"
+    ),
     "vnbench ab matmul/fp32/1024 --b OMP_NUM_THREADS=1": (
         "pip/bin/vnbench ab tests/proof/workload.py:as_it_is --b OMP_NUM_THREADS=1 --sessions 3; "
         "test $? = 0 -o $? = 5 -o $? = 6"  # what it finds is the machine's affair

@@ -46,7 +46,7 @@ def accept(
     Examples:
       vnbench accept --criteria h100-sxm
       vnbench accept --criteria contract.toml --budget 30m --label "node 7"
-      vnbench accept --criteria cpu-node --nonce 7f3a --json > verdict.json
+      vnbench accept --criteria cpu-node --nonce 7f3a --json
 
     Exit codes: 0 PASS, 2 usage, 3 ERROR, 4 GPUs unusable, 5 FAIL,
     6 INCONCLUSIVE. Judge again, anywhere: vnbench judge RUN --criteria ...
@@ -80,6 +80,6 @@ def accept(
     if as_json:
         click.echo(encoded)
     else:
-        report.show(table.console(), verdict, criteria)
+        report.show(table.console(), verdict, criteria, text)
         click.echo(f"results: {path}")
     sys.exit(verdict.exit_code)

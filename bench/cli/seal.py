@@ -60,7 +60,7 @@ def seal(
     judged: Path | bytes | None = verdict
     criteria = None if text is None else criteria_files.path_of(text)
     if text is not None and verdict is None:
-        judged = canonical.judge_file(found, criteria_files.load(text))[1]
+        judged = canonical.judge_file(found, criteria_files.load(text))[1] + b"\n"  # as judge --json prints it
     files, predicate = evidence.gather(
         found, dt.datetime.now(dt.UTC), criteria=criteria, judged=judged, log=log, nonce=nonce
     )

@@ -111,7 +111,9 @@ def _environment(rows: Sequence[Row]) -> bytes:
 
 
 def _read(path: Path | bytes) -> bytes:
+    if isinstance(path, bytes):
+        return path
     try:
-        return path if isinstance(path, bytes) else path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableResult(f"{path}: {error.strerror or error}", "Name a readable file") from None

@@ -70,11 +70,13 @@ def test_what_is_sealed_with_criteria_is_judged_by_them(node: Node) -> None:
     assert node("seal", "5f0c", "--key", "operator.key", "--criteria", "cpu-node", "--out", "judged.seal.tar")[0] == 0
     code, out, _ = node("verify", "judged.seal.tar", "--key", "operator.pub", "--json")
     assert code == 0
-    assert json.loads(out)["verdict"] in ("FAIL", "INCONCLUSIVE"), "of this result, that has none of the workloads"
+    assert json.loads(out)["run"]["verdict"] in ("FAIL", "INCONCLUSIVE"), (
+        "of this result, that has none of the workloads"
+    )
     with tarfile.open(node.path("judged.seal.tar")) as bundle:
         sealed = bundle.extractfile("verdict.json")
         assert sealed is not None
-        assert sealed.read().decode() == node("judge", "5f0c", "--criteria", "cpu-node", "--json")[1].rstrip("\n")
+        assert sealed.read().decode() == node("judge", "5f0c", "--criteria", "cpu-node", "--json")[1]
 
 
 SEAL = ("seal", "5f0c", "--key", "operator.key", "--criteria", "c.toml", "--verdict", "v.json", "--nonce", "8c1e")

@@ -29,7 +29,7 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-def judged(tmp_path: Path, result: Path, **changes: Any) -> dict[str, Path]:
+def judged(tmp_path: Path, result: Path, **changes: Any) -> dict[str, Any]:
     criteria = written(tmp_path / "c.toml", b"[x]\n")
     verdict = verdict_on(result.read_bytes(), criteria.read_bytes(), **changes)
     return {"criteria": criteria, "judged": written(tmp_path / "v.json", verdict + b"\n")}

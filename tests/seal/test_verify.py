@@ -60,7 +60,7 @@ def test_a_bundle_that_nobody_touched_is_good() -> None:
 
 def test_equal_evidence_makes_equal_bytes() -> None:
     assert sealed() == BUNDLE
-    assert sealed(dict(reversed(FILES.items()))) == BUNDLE
+    assert sealed(dict(reversed(list(FILES.items())))) == BUNDLE
 
 
 def test_a_chain_is_followed_from_the_outermost_seal_to_that_of_the_run() -> None:
