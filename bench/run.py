@@ -25,7 +25,7 @@ from bench.types import DeviceInfo, Item, Job, Metric, Plan, Status
 
 # A later pass is begun only if it fits into the budget at the pace of the longest one so far.
 _PACE = 1.05
-_SEARCH_BUDGET_S = 5.0
+_SEARCH_BUDGET_S = 7.0
 _FAKE_SEARCH_BUDGET_S = 0.02  # on the scripted clock, on which any product takes a millisecond
 
 

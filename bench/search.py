@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,9 +36,9 @@ POLICY = Policy(
 # Of a candidate that takes longer than those samples together: its launches even themselves out.
 _LONG = dataclasses.replace(POLICY, warmup_min_samples=1, warmup_max_samples=1, min_samples=1, max_samples=1)
 
-_EXPLORING = 0.6  # of the budget; the rest is for the best of what was found
+_EXPLORING = 0.5  # of the budget; the rest is for the best of what was found
 _SHARE = 1 / 6  # of the budget, that one candidate may take
-_FINALISTS, _ROUNDS = 3, 10
+_FINALISTS, _TURNS = 6, 10
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,9 @@ class _Trial:
         return max(self.rates, key=self.rate_of)
 
     def rate_of(self, params: Any) -> float:
-        """The median of a candidate's visits."""
-        return statistics.median(self.rates[params])
+        """The median of a candidate's visits, without the first once there are others: by its luck it was chosen."""
+        rates = self.rates[params]
+        return statistics.median(rates[1:] or rates)
 
     def visit(self, candidates: Iterable[Any]) -> bool:
         """Try those not seen yet; True if one of them is the new best."""
@@ -104,17 +104,20 @@ class _Trial:
         return bool(self.rates) and self.best != before
 
     def meet_again(self) -> Any:
-        """Measure the best few in turns, prepared side by side, so that none wins by the luck of its moment."""
-        finalists = sorted(self.rates, key=self.rate_of, reverse=True)[:_FINALISTS]
+        """The best of the best few, prepared side by side and measured in turns; after every other turn half leave."""
+        left = sorted(self.rates, key=self.rate_of, reverse=True)[:_FINALISTS]
         with contextlib.ExitStack() as stack:
             cases: dict[Any, Case] = {}
-            for params in finalists:
+            for params in left:
                 with self._passing_over():
                     cases[params] = stack.enter_context(self._prepared(params))
-            for params, case in itertools.chain.from_iterable([cases.items()] * _ROUNDS):
-                if self.spent_s < self.budget_s:
-                    self.rates[params].append(self._rate(params, case))
-        return max(finalists, key=self.rate_of)
+            for turn in range(_TURNS):
+                for params in left:
+                    if params in cases and self.spent_s < self.budget_s:
+                        self.rates[params].append(self._rate(params, cases[params]))
+                if turn % 2:
+                    left = sorted(left, key=self.rate_of, reverse=True)[: max(2, (len(left) + 1) // 2)]
+        return max(left, key=self.rate_of)
 
     def launch_s(self, params: Any) -> float:
         """What a launch will take at the best rate so far; 0 where that cannot be known."""
