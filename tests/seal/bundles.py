@@ -21,13 +21,14 @@ NOW = dt.datetime(2026, 11, 22, 12, tzinfo=dt.UTC)
 NONCE = "8c1e0f7a66d2b93d"
 
 
-def new_key() -> PrivateKey:
+def key_of(name: str) -> PrivateKey:
+    """The same in every process: tests that have a key among their parameters are named by it."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    return PrivateKey(Ed25519PrivateKey.generate())
+    return PrivateKey(Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest()))
 
 
-OPERATOR, INSPECTOR, MALLORY = new_key(), new_key(), new_key()
+OPERATOR, INSPECTOR, MALLORY = map(key_of, ("operator", "inspector", "mallory"))
 TRUSTED: dict[PublicKey, Signer] = {
     OPERATOR.public: Signer(OPERATOR.public, "hanoi-1", "operator"),
     INSPECTOR.public: Signer(INSPECTOR.public, "inspector"),
