@@ -18,6 +18,7 @@ from bench.cli.judge import judge
 from bench.cli.keygen import keygen
 from bench.cli.list import list_
 from bench.cli.pack import pack
+from bench.cli.plan import plan
 from bench.cli.run import run
 from bench.cli.seal import countersign, seal
 from bench.cli.show import show
@@ -48,6 +49,7 @@ def cli() -> None:
     vnbench pack             many result files into few
 
     \b
+    vnbench plan             how many nodes to inspect, how sure that is
     vnbench accept           does this node meet a contract's criteria?
     vnbench judge RUN        the same of a result that is there
     vnbench criteria         the files that state them
@@ -66,7 +68,7 @@ def cli() -> None:
 _COMMANDS = (
     *(run, show, list_, info, watch),
     *(compare, ab, aa, gate, baseline, history, import_, pack),
-    *(accept, judge, criteria, seal, countersign, verify, keygen),
+    *(plan, accept, judge, criteria, seal, countersign, verify, keygen),
 )
 for command in _COMMANDS:
     # Set on each, for click asks only the first who calls a command.
