@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bench.device.base import Device
 from bench.device.cpu import CpuDevice
@@ -14,6 +15,10 @@ from bench.device.fake import FakeDevice
 from bench.kernel import Case, Kernel
 from bench.spec import SEED, parse_params
 from bench.types import DeviceInfo
+
+# How long an example takes is the machine's affair: beside others at work, any may take longer than hypothesis allows.
+settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture
