@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import signal
 import subprocess
@@ -51,7 +52,7 @@ def test_it_reads_host_and_devices_on_the_run_s_clock_until_it_is_left(tmp_path:
 
 def test_its_last_reading_comes_after_it_was_told_to_end(tmp_path: Path) -> None:
     offset_ns = 0
-    plan = make_plan("matmul/fp32/64", devices=(CPU,), telemetry_hz=0.5)
+    plan = make_plan("matmul/fp32/64", devices=(CPU,), telemetry_hz=0.1)  # no other falls due meanwhile
     with Sampler(plan, tmp_path / "t.jsonl", tmp_path / "t.log", os.getpid(), offset_ns):
         wait_until(lambda: readings(tmp_path), "the first reading")
         told_ns = time.monotonic_ns()
@@ -126,7 +127,8 @@ def test_moments_that_were_missed_are_left_out_and_not_made_up_for() -> None:
     os.close(ours)
     places = [(at_s - source.began_s[0]) / 0.1 for at_s in source.began_s]
     assert not [place for place in places[2:] if place < 4.4], "2, 3 and 4 fell into the long one"
-    assert len(places) <= 9
+    # From 0 on one for each moment, but for those three, and a last one; however late the timer was.
+    assert len(places) <= math.ceil(places[-1]) + 2 - 3
 
 
 @pytest.mark.parametrize(("second", "is_hot"), [(0.0, False), (2.9, False), (3.0, True), (4.9, True), (5.1, False)])
