@@ -14,7 +14,7 @@ import pytest
 from bench import anonymous, recovery, schema, series, store
 from bench.plan import node_names
 from bench.types import DeviceInfo
-from tests.checkout import Checkout
+from tests.checkout import Checkout, wait_until
 from tests.results import CPU, make_plan, make_row
 
 
@@ -138,6 +138,8 @@ def test_a_sampler_that_dies_is_told_and_the_run_goes_on(checkout: Checkout) -> 
 def test_what_was_read_is_kept_by_a_run_that_is_recovered(checkout: Checkout) -> None:
     process = checkout.start_run(checkout.suite("fault/hang", timeout_s=100), "--telemetry-hz", "50")
     checkout.wait_for_log("hanging")
+    (readings,) = checkout.out.glob(".incomplete/*/telemetry.jsonl")
+    wait_until(lambda: readings.read_bytes().count(b"\n") > 10, "more than ten readings")
     process.kill()
     process.wait()
     checkout.wait_for_no_worker()
