@@ -31,6 +31,7 @@ from tests.small_kernel import KERNELS
 
 WORK = "small/n1"
 LASTS_S = 6.5
+START_S = 5.0  # of start-up, so that every sampler is there before its scenario begins
 OLD_DRIVER = "old driver"
 
 # scenario → by GPU: (from second, until second) → the flags of a row that was timed then
@@ -102,9 +103,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lis
     with contextlib.ExitStack() as running:
         for number, scenario in enumerate(EXPECTED):
             is_old = scenario == OLD_DRIVER
-            # A second of start-up, so that every sampler is there before its scenario begins.
-            script = nvml.environment("throttling" if is_old else scenario, folder, second=-1.5, old_driver=is_old)
-            offset_ns = -time.monotonic_ns() - 1_500_000_000
+            script = nvml.environment("throttling" if is_old else scenario, folder, second=-START_S, old_driver=is_old)
+            offset_ns = -time.monotonic_ns() - round(START_S * 1e9)
             before = {name: os.environ.get(name) for name in script}
             os.environ.update(script)
             try:
@@ -113,7 +113,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lis
             finally:
                 for name, value in before.items():
                     os.environ.pop(name) if value is None else os.environ.update({name: value})
-        time.sleep(LASTS_S + 1.5)
+        time.sleep(LASTS_S + START_S)
     yield {scenario: sampler.read_back(folder / f"{number}.jsonl") for number, scenario in enumerate(EXPECTED)}
 
 
