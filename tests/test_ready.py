@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,20 +18,27 @@ from tests.small_kernel import Small, SmallCase, SmallParams
 
 
 class Slow(Small):
-    """Takes its time over what a probe leaves out, and more of it over the probe."""
+    """Takes its time over what a probe leaves out, and more of it over the probe: by a clock of its own."""
+
+    now_ns = 0
 
     def prepare(self, params: Any, device: Any, seed: int) -> Case:
-        time.sleep(0.3 if params.size == 1 else 0.05)
+        self.now_ns += 300_000_000 if params.size == 1 else 50_000_000
         return SmallCase(params.size)
 
     def probe(self, params: Any) -> Any:
         return SmallParams(1)
 
 
-def test_the_time_to_prepare_is_that_of_the_workload_itself(fake_device: FakeDevice) -> None:
-    with prepared(Workload("small/n2", Slow(), SmallParams(2)), fake_device, timeout_s=60.0) as ready:
+def test_the_time_to_prepare_is_that_of_the_workload_itself(
+    fake_device: FakeDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow()
+    monkeypatch.setattr("bench.ready.time", SimpleNamespace(monotonic_ns=lambda: slow.now_ns))
+    with prepared(Workload("small/n2", slow, SmallParams(2)), fake_device, timeout_s=60.0) as ready:
         assert ready.case.work.flops == 2
-        assert ready.prepare_s == pytest.approx(0.05, abs=0.15)
+        assert ready.prepare_s == pytest.approx(0.05)
+    assert slow.now_ns == 350_000_000  # the probe was made
     assert "synchronize" in fake_device.events  # what prepare has queued is waited for
 
 
