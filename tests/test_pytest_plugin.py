@@ -22,7 +22,7 @@ from bench import child, recovery, store
 from bench.schema import Row
 from bench.types import Plan
 from tests import nvml
-from tests.checkout import wait_until
+from tests.checkout import PATIENCE_S, wait_until
 
 IS_ENTRY_POINT = bool(importlib.metadata.entry_points(group="pytest11", name="vnbench"))
 PLUGIN = ("-p", "vnbench" if IS_ENTRY_POINT else "bench.pytest_plugin", "-p", "no:cacheprovider")
@@ -311,7 +311,7 @@ def test_an_interrupt_keeps_what_was_finished_and_names_the_rest(make: Make) -> 
     process = project.start("--vnbench")
     project.wait_until_waiting()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal's Ctrl-C does
-    assert process.wait(60) == pytest.ExitCode.INTERRUPTED
+    assert process.wait(PATIENCE_S) == pytest.ExitCode.INTERRUPTED
     rows = project.read()[1]
     assert [row["status"] for row in rows.values()] == ["ok", "ok", "interrupted", "interrupted"]
     assert rows["test_last"]["reason"] == "pytest ended before this was measured"
@@ -336,7 +336,7 @@ def test_the_next_run_recovers_what_a_killed_writer_left(make: Make) -> None:
     (writer,) = project.writers()
     os.kill(writer, signal.SIGKILL)
     process.kill()
-    process.wait(60)
+    process.wait(PATIENCE_S)
     notes: list[str] = []
 
     def is_recovered() -> bool:

@@ -25,7 +25,7 @@ from bench.spec import parse_params, workload_name
 from bench.types import DeviceInfo, Measurement
 from kernels import _rank, _ranks, collective
 from kernels.collective import KERNEL, OPS, Collective, CollectiveCase, CollectiveParams
-from tests.checkout import ROOT, wait_until
+from tests.checkout import PATIENCE_S, ROOT, wait_until
 from tests.conftest import prepare
 
 PATIENCE = 7  # launches before each check: the ranks have to stay in step
@@ -414,7 +414,7 @@ def test_a_process_that_waits_for_a_rank_that_has_failed_ends_with_its_words(
     script.write_text(STUCK)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
-        [sys.executable, script, how], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, script, how], env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert ended.returncode == _ranks.STUCK_CODE, ended.stderr
     assert ended.stderr.splitlines()[-1] == words
