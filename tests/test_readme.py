@@ -27,6 +27,7 @@ HERE = {
     "pip install -c constraints.txt .": "pip/bin/python -m pip install -q -c constraints.txt .",
     "vnbench run quick": "pip/bin/vnbench run --replicates 1 smoke",
     "python3 -m bench run quick": ".venv/bin/python -m bench run --replicates 1 smoke",
+    "vnbench plan --nodes 400 --bad-rate 2%": "pip/bin/vnbench plan --nodes 400 --bad-rate 2%",
     "vnbench criteria explain h100-sxm": "pip/bin/vnbench criteria explain h100-sxm",
     'vnbench accept --criteria cpu-node --budget 30s || echo "not passed: $?"': (
         "pip/bin/vnbench accept --criteria cpu-node --budget 5s; test $? = 6"  # one pass decides nothing
