@@ -112,12 +112,17 @@ class _Trial:
                 with self._passing_over():
                     cases[params] = stack.enter_context(self._prepared(params))
             for turn in range(_TURNS):
-                for params in left:
-                    if params in cases and self.spent_s < self.budget_s:
-                        self.rates[params].append(self._rate(params, cases[params]))
+                for params in [one for one in left if one in cases]:
+                    if self.spent_s < self.budget_s:
+                        with self._passing_over():
+                            self.rates[params].append(self._rate(params, cases[params]))
                 if turn % 2:
-                    left = sorted(left, key=self.rate_of, reverse=True)[: max(2, (len(left) + 1) // 2)]
-        return max(left, key=self.rate_of)
+                    left = sorted(left, key=self._standing, reverse=True)[: max(2, (len(left) + 1) // 2)]
+        return max(left, key=self._standing)
+
+    def _standing(self, params: Any) -> tuple[bool, float]:
+        """Who met the others stands before who was seen once."""
+        return len(self.rates[params]) > 1, self.rate_of(params)
 
     def launch_s(self, params: Any) -> float:
         """What a launch will take at the best rate so far; 0 where that cannot be known."""

@@ -127,13 +127,13 @@ def visits_of(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return order
 
 
-def test_one_that_no_longer_fits_beside_the_others_keeps_its_one_visit(
+def test_one_that_no_longer_fits_beside_the_others_does_not_win_by_its_one_visit(
     device: FakeDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kernel = Scripted((10, 20, 30), lambda size: MemoryError() if (size, kernel.visits[size]) == (30, 2) else MS)
     kernel.neighbours = lambda params: ()  # type: ignore[method-assign]
     order = visits_of(monkeypatch)
-    assert winner(kernel, device).candidate == "small/n30"
+    assert winner(kernel, device).candidate == "small/n20"
     assert order[:3] == [10, 20, 30]
     assert set(order[3:]) <= {10, 20}
 
