@@ -16,9 +16,7 @@ _out_option = file_option("--out", "BUNDLE", "Where to write; a file that is the
 @click.argument("run", metavar="RUN|PATH")
 @_key_option
 @click.option("--criteria", "text", metavar="FILE|NAME", help="The criteria that it is judged by.")
-@file_option("--verdict", "FILE", "What vnbench judge --json wrote.  [default: judged now, by the criteria]")
 @file_option("--log", "FILE", "A log to put beside them.")
-@click.option("--nonce", metavar="TEXT", help="What the asker wants to see.  [default: the run's tag nonce]")
 @_out_option
 @click.option(
     "--results",
@@ -31,22 +29,21 @@ def seal(
     run: str,
     key: Path,
     text: str | None,
-    verdict: Path | None,
     log: Path | None,
-    nonce: str | None,
     out: Path | None,
     results: Path,
 ) -> None:
     """Seal a run: one file of it and its verdict, signed.
 
-    Refuses a simulated run or verdict, and a verdict of other files.
+    With criteria it is judged by them, and the verdict sealed with it. A
+    simulated run is refused. The nonce is that of vnbench accept --nonce.
     docs/seal.md says what a seal proves and what not.
 
     \b
     Examples:
       vnbench seal 5f0c --key operator.key
       vnbench seal 5f0c --key operator.key --criteria contract.toml
-      vnbench seal 5f0c --key operator.key --nonce 8c1e0f7a66d2b93d
+      vnbench seal 5f0c --key operator.key --log accept.log
     """
     import datetime as dt
 
@@ -57,13 +54,9 @@ def seal(
 
     signer = keys.load_private(key)
     found = store.find_one(results, run)
-    judged: Path | bytes | None = verdict
     criteria = None if text is None else criteria_files.path_of(text)
-    if text is not None and verdict is None:
-        judged = canonical.judge_file(found, criteria_files.load(text))[1] + b"\n"  # as judge --json prints it
-    files, predicate = evidence.gather(
-        found, dt.datetime.now(dt.UTC), criteria=criteria, judged=judged, log=log, nonce=nonce
-    )
+    judged = None if text is None else canonical.judge_file(found, criteria_files.load(text))[1] + b"\n"
+    files, predicate = evidence.gather(found, dt.datetime.now(dt.UTC), criteria=criteria, judged=judged, log=log)
     target = out or Path(f"{predicate.run_id}.seal.tar")
     bundle.write(target, bundle.seal(files, predicate, signer))
     click.echo(target)
@@ -91,12 +84,13 @@ def countersign(bundle: Path, key: Path, signer: tuple[Path, ...], trust: Path |
 
     from bench.seal import bundle as bundles
     from bench.seal import countersign as seals
-    from bench.seal import keys, verify
+    from bench.seal import keys, repeat, verify
     from bench.seal import trust as trusted
 
     private = keys.load_private(key)
     signers = trusted.gather(signer, trust)
     made, verified = seals.countersign(verify.read(bundle), private, signers, dt.datetime.now(dt.UTC))
+    repeat.check(verified)
     target = out or bundle.with_name(f"{bundle.name.removesuffix('.seal.tar')}.countersigned.seal.tar")
     bundles.write(target, made)
     click.echo(target)

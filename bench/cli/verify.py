@@ -45,6 +45,7 @@ def verify(
 
     from bench.errors import BadSeal, UnreadableResult, UsageError
     from bench.report import seal as report
+    from bench.seal import repeat
     from bench.seal import trust as trusted
     from bench.seal import verify as seals
 
@@ -56,6 +57,7 @@ def verify(
     content = seals.read(bundle)
     try:
         found = seals.verify(content, signers, seals.Demands(nonce, max_age, sha256, require))
+        repeat.check(found)
     except UnreadableResult as error:
         raise UnreadableResult(f"{bundle}: {error.what}", error.remedy) from None
     except BadSeal as error:

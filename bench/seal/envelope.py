@@ -74,6 +74,7 @@ def _decoded(envelope: bytes) -> tuple[bytes, str, str, bytes]:
             str(signature["keyid"]),
             base64.b64decode(signature["sig"], validate=True),
         )
+        parts[1].encode()  # half of a surrogate pair is no text
         if _encoded(*parts) == envelope:
             return parts
     except (ValueError, KeyError, TypeError, RecursionError):

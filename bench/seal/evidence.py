@@ -32,17 +32,15 @@ def gather(
     criteria: Path | None = None,
     judged: Path | bytes | None = None,
     log: Path | None = None,
-    nonce: str | None = None,
 ) -> tuple[Mapping[str, bytes], RunSeal]:
     """The files of a bundle on a run, by name, and its predicate.
 
     Args:
         judged: the verdict, as ``vnbench judge --json`` wrote it, or its bytes.
-        nonce: what the asker wants to see; else the run's tag of that name.
 
     Raises:
         UnreadableResult: a file cannot be read.
-        UsageError: the run is simulated, the verdict is of other files, or the nonce is another than the run's.
+        UsageError: the run is simulated, the verdict is of other files, or the run's nonce is no line of text.
     """
     plan, rows = store.read(result)
     _refuse_simulated(plan, rows)
@@ -73,7 +71,7 @@ def gather(
         started_at=plan.started_at,
         verdict=said,
         criteria_sha256=hashlib.sha256(files[verdict.CRITERIA]).hexdigest() if criteria else None,
-        nonce=_nonce(plan, nonce),
+        nonce=_nonce(plan),
     )
     return files, predicate
 
@@ -84,16 +82,11 @@ def _refuse_simulated(plan: Plan, rows: Sequence[Row]) -> None:
         raise UsageError(f"run {plan.run_id} is simulated: it is no evidence of any machine", "Measure a real device")
 
 
-def _nonce(plan: Plan, asked: str | None) -> str | None:
-    """The nonce that is sealed. A run that was begun with one is sealed with no other."""
-    begun_with = plan.tags.get(NONCE_TAG)
-    if asked is not None and begun_with not in (None, asked):
-        raise UsageError(f"run {plan.run_id} was begun with the nonce {begun_with!r}, not {asked!r}", "Measure again")
-    nonce = asked if asked is not None else begun_with
+def _nonce(plan: Plan) -> str | None:
+    """The nonce that the run was begun with: one that is given later shows nothing of when it was measured."""
+    nonce = plan.tags.get(NONCE_TAG)
     if nonce is not None and not (nonce.isprintable() and 0 < len(nonce) <= MAX_TEXT):
-        raise UsageError(
-            f"a nonce is a line of text, of at most {MAX_TEXT} characters", "Such as: openssl rand -hex 16"
-        )
+        raise UsageError(f"a nonce is a line of text, of at most {MAX_TEXT} characters", "Measure with another one")
     return nonce
 
 

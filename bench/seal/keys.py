@@ -114,7 +114,13 @@ def generate(stem: Path) -> PublicKey:
 
 
 def files_of(stem: Path) -> tuple[Path, Path]:
-    """The files of a key pair: the private key's and the public one's."""
+    """The files of a key pair: the private key's and the public one's.
+
+    Raises:
+        UsageError: the path has no name.
+    """
+    if not stem.name:
+        raise UsageError(f"{str(stem)!r} is no name of a key", "Such as: vnbench keygen operator")
     return stem.with_name(stem.name + ".key"), stem.with_name(stem.name + ".pub")
 
 

@@ -52,6 +52,7 @@ class Verified:
 
     links: tuple[Link, ...]  # the outermost first
     run: RunSeal  # what the innermost says
+    contents: Mapping[str, memoryview]  # the run's files, by name
 
     @property
     def files(self) -> tuple[Subject, ...]:
@@ -92,7 +93,7 @@ def verify(
     _check_run(run, files)
     _check_times(links, run, now or dt.datetime.now(dt.UTC), demands or Demands())
     _check_demands(links, run, demands or Demands())
-    return Verified(tuple(links), run)
+    return Verified(tuple(links), run, files)
 
 
 def _open(data: memoryview, trusted: Mapping[PublicKey, Signer]) -> tuple[list[Link], dict[str, memoryview]]:

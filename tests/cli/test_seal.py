@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import os
@@ -11,16 +12,26 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.__main__ import main
+from bench.seal import evidence
 from tests.checkout import ROOT
-from tests.seal.bundles import OPERATOR, verdict_on
+from tests.seal.bundles import OPERATOR
 from tests.stored import stored
 
 RUN_ID = "5f0c2a91be"
-CRITERIA = b"[criteria]\n"
+CRITERIA = b"""format = 1
+title = "a contract"
+device = "cpu"
+[[inventory]]
+id = "cpu"
+what = "devices"
+equal = 1
+source = "clause 2"
+"""
 
 
 class Node:
@@ -43,7 +54,7 @@ class Node:
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Node:
-    """With a result, criteria and a verdict, and the operator's key."""
+    """With a result, criteria and the operator's key."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
@@ -58,9 +69,9 @@ def node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         return code, captured.out, captured.err
 
     now = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-    result = stored(tmp_path / "results", run_id=RUN_ID, plan={"started_at": now})
+    stored(tmp_path / "results", run_id=RUN_ID, plan={"started_at": now, "tags": {"nonce": "8c1e"}})
     (tmp_path / "c.toml").write_bytes(CRITERIA)
-    (tmp_path / "v.json").write_bytes(verdict_on(result.read_bytes(), CRITERIA))
+    (tmp_path / "other.toml").write_bytes(CRITERIA.replace(b"equal = 1", b"equal = 2"))
     made = Node(tmp_path, call)
     assert made("keygen", "operator")[0] == 0
     return made
@@ -79,7 +90,7 @@ def test_what_is_sealed_with_criteria_is_judged_by_them(node: Node) -> None:
         assert sealed.read().decode() == node("judge", "5f0c", "--criteria", "cpu-node", "--json")[1]
 
 
-SEAL = ("seal", "5f0c", "--key", "operator.key", "--criteria", "c.toml", "--verdict", "v.json", "--nonce", "8c1e")
+SEAL = ("seal", "5f0c", "--key", "operator.key", "--criteria", "c.toml")
 BUNDLE = f"{RUN_ID}.seal.tar"
 
 
@@ -124,7 +135,7 @@ def test_a_trust_file_gives_names_and_roles(node: Node) -> None:
     [
         (["--nonce", "fresh"], "not the nonce that was asked for, 'fresh': it has '8c1e'"),
         (["--max-age", "1ms"], "too old"),
-        (["--criteria", "v.json"], "judged by other criteria"),
+        (["--criteria", "other.toml"], "judged by other criteria"),
         (["--require", "inspector"], "no seal of 'inspector'"),
     ],
 )
@@ -161,6 +172,36 @@ def test_an_unknown_key_and_a_changed_byte_are_bad_seals_and_another_file_is_unr
 
 
 @pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"nonce": "fresh"}, "the seal says another nonce than the result"),
+        ({"started_at": "2026-11-22T05:00:00+00:00"}, "the seal says another started_at than the result"),
+        ({"node": "node8", "run_id": "91be000000"}, "the seal says another run_id, node than the result"),
+        ({"verdict": "FAIL"}, "the verdict is not what result and criteria in the bundle give"),
+    ],
+)
+def test_what_a_signer_with_a_program_of_his_own_says_of_a_run_is_found_out(
+    node: Node, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], words: str
+) -> None:
+    """The verdict of the files is the one that the seal states, so that only judging again can tell."""
+    gather = evidence.gather
+
+    def lying(*arguments: Any, **options: Any) -> Any:
+        files, predicate = gather(*arguments, **options)
+        told = {name: changes[name] for name in ("verdict", "run_id") if name in changes}
+        said = json.loads(files["verdict.json"]) | told
+        return {**files, "verdict.json": json.dumps(said).encode()}, dataclasses.replace(predicate, **changes)
+
+    monkeypatch.setattr(evidence, "gather", lying)
+    assert node(*SEAL, "--out", "lie.seal.tar")[0] == 0
+    code, out, err = node("verify", "lie.seal.tar", "--key", "operator.pub")
+    assert (code, out) == (5, "")
+    assert words in err
+    code, _, err = node("countersign", "lie.seal.tar", "--key", "operator.key", "--signer", "operator.pub")
+    assert code == 5 and words in err
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["verify", "x"], "no key to verify with"),
@@ -170,8 +211,9 @@ def test_an_unknown_key_and_a_changed_byte_are_bad_seals_and_another_file_is_unr
         (["countersign", "x", "--key", "operator.key"], "no key to verify with"),
         (["seal", "5f0c", "--key", "operator.pub"], "is a public key"),
         (["seal", "none", "--key", "operator.key"], "no result at 'none'"),
-        (["seal", "5f0c", "--key", "operator.key", "--verdict", "v.json"], "without its criteria.toml"),
-        (["seal", "5f0c", "--key", "operator.key", "--verdict", "c.toml", "--criteria", "c.toml"], "no JSON"),
+        (["seal", "5f0c", "--key", "operator.key", "--criteria", "none"], "No such file"),
+        (["seal", "5f0c", "--key", "operator.key", "--criteria", "operator.pub"], "operator.pub: "),
+        (["keygen", "."], "no name of a key"),
         (["keygen", "operator"], "is there already"),
     ],
 )
@@ -195,7 +237,7 @@ def test_a_simulated_run_is_not_sealed(node: Node) -> None:
 def test_a_bundle_is_never_replaced(node: Node) -> None:
     assert node(*SEAL)[0] == 0
     before = node.path(BUNDLE).read_bytes()
-    code, _, err = node(*SEAL, "--nonce", "another")
+    code, _, err = node(*SEAL)
     assert code == 2
     assert "no bundle is ever replaced" in err
     assert node.path(BUNDLE).read_bytes() == before
@@ -255,7 +297,7 @@ def test_the_recipe_of_the_documentation_verifies_a_bundle_without_vnbench(node:
         "Signature Verified Successfully",
     ]
     data = node.path("node7.seal.tar").read_bytes()
-    node.path("node7.seal.tar").write_bytes(data.replace(CRITERIA, b"[griteria]\n"))
+    node.path("node7.seal.tar").write_bytes(data.replace(CRITERIA, CRITERIA.replace(b"equal = 1", b"equal = 2")))
     assert "criteria.toml CHANGED" in verified()[1]
     node.path("operator.pub").write_bytes(OPERATOR.public.pem)
     assert verified()[0] != 0

@@ -72,6 +72,7 @@ MINE = OPERATOR.public.id
         (changed(signatures=json.loads(GOOD)["signatures"] * 2), "no DSSE envelope"),
         (changed(extra=1), "no DSSE envelope"),
         (changed(payloadType=None), "no DSSE envelope"),
+        (changed(payloadType="\ud800"), "no DSSE envelope"),
         (GOOD + b"\n", "no DSSE envelope"),
         (b" " + GOOD, "no DSSE envelope"),
         (GOOD.replace(b'"payload":', b'"payload":"","payload":'), "no DSSE envelope"),
