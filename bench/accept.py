@@ -18,19 +18,27 @@ from bench.types import DeviceInfo, Plan
 
 # Replicates that were disturbed from outside are set aside by the judge: as many again may take their place.
 _MOST = 2
+_CRITERIA_TAG = "criteria_sha256"
 _TIMEOUT_S = 600.0  # of one workload in one process: a large model is drawn, checked, and timed
 
 
-def devices_of(criteria: Criteria) -> tuple[DeviceInfo, ...]:
-    """What there is here of the kind that the criteria judge: never another in its place.
+def devices_of(criteria: Criteria, selector: str | None = None) -> tuple[DeviceInfo, ...]:
+    """What there is here of the kind that the criteria judge: never another in its place, but for a scripted one.
 
     Raises:
         MissingDevice: nothing of that kind.
         UnusableGpu: NVIDIA hardware is present and CUDA does not work.
+        UsageError: the selector is of another kind.
     """
+    selector = selector or criteria.device
+    if selector.partition(":")[0] not in (criteria.device, "fake"):
+        kinds = f"Leave out --device, or name {criteria.device} or fake:SCENARIO"
+        raise UsageError(f"--device {selector}: {criteria.path.stem} judges {criteria.device}", kinds)
     try:
-        return select.find(criteria.device)
+        return select.find(selector)
     except ImpossibleDevice as error:
+        if ":" in selector:  # one GPU of several, or a script, that is not there
+            raise
         raise MissingDevice(
             f"FAIL: {error.what.partition(': ')[2]}, and {criteria.path.stem} judges that", "Nothing was measured"
         ) from None
@@ -60,10 +68,22 @@ def plan_of(
         devices,
         replicates=_MOST * criteria.looks[-1],
         label=label,
-        tags=tags,
+        tags={**(tags or {}), _CRITERIA_TAG: criteria.sha256},
         telemetry_hz=telemetry_hz,
         anonymous=anonymous,
     )
+
+
+def require_same(plan: Plan, criteria: Criteria) -> None:
+    """See that an acceptance goes on by the criteria that it was begun with.
+
+    Raises:
+        UsageError: it was begun with others, or is none.
+    """
+    begun_with = plan.tags.get(_CRITERIA_TAG)
+    if begun_with != criteria.sha256:
+        what = "was begun with other criteria" if begun_with else "is no acceptance"
+        raise UsageError(f"run {plan.run_id} {what}", "Looks are planned before the data are seen: start a new one")
 
 
 def execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from pathlib import Path
 
@@ -113,6 +114,25 @@ def test_a_gpu_that_is_missing_is_a_fail_and_no_cpu_takes_its_place(
     monkeypatch.setattr("bench.device.select._usable_gpus", lambda reason: ())
     with pytest.raises(MissingDevice, match="FAIL: no NVIDIA GPU on this machine, and h100-sxm judges that"):
         accept.devices_of(file.load("h100-sxm"))
+
+
+@pytest.mark.parametrize("selector", ["cpu", "auto", "all", "cpu:0"])
+def test_a_device_of_another_kind_is_refused(selector: str) -> None:
+    with pytest.raises(UsageError, match=f"--device {selector}: h100-sxm judges cuda"):
+        accept.devices_of(file.load("h100-sxm"), selector)
+    (device, *_) = accept.devices_of(file.load("h100-sxm"), "fake:steady")
+    assert device.kind == "fake"
+
+
+def test_an_acceptance_goes_on_by_its_own_criteria_alone(criteria: Criteria, tmp_path: Path) -> None:
+    plan = accept.plan_of(criteria, [CPU])
+    accept.require_same(plan, criteria)
+    easier = tmp_path / "easier.toml"
+    easier.write_text(CRITERIA.replace("at_least = 100", "at_least = 1"))
+    with pytest.raises(UsageError, match="was begun with other criteria"):
+        accept.require_same(plan, file.load(str(easier)))
+    with pytest.raises(UsageError, match="is no acceptance"):
+        accept.require_same(dataclasses.replace(plan, tags={}), criteria)
 
 
 def test_criteria_without_a_workload_measure_nothing_and_say_so(tmp_path: Path) -> None:

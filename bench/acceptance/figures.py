@@ -36,6 +36,9 @@ def performance(one: Performance, device: str, rows: Sequence[Row], design: Desi
     if found is not None:
         return found
     fit = [row for row in rows if not of_rows.disturbances(row)]
+    if len(rows) >= design.looks[0] and len(fit) < len(rows) / 2:  # those left are the exception on such a machine
+        words = f"most replicates were disturbed: {of_rows.set_aside_words(rows)}"
+        return Finding(device, "INCONCLUSIVE", words, n=len(fit))
     try:
         values = [_figure(one, row) for row in fit]
     except _NoFigure as error:

@@ -55,7 +55,6 @@ def accept(
     from bench import recovery
     from bench.acceptance import canonical
     from bench.criteria import file as files
-    from bench.device import select
     from bench.errors import UsageError
     from bench.report import acceptance as report
     from bench.report import table
@@ -69,8 +68,9 @@ def accept(
         kept: list[Row] = []
         if resume:
             plan, kept = recovery.resumable(out, resume)
+            acceptance.require_same(plan, criteria)
         else:
-            found = select.find(device) if device else acceptance.devices_of(criteria)
+            found = acceptance.devices_of(criteria, device)
             noted = {**tags, "nonce": nonce} if nonce else tags
             plan = acceptance.plan_of(criteria, found, label=label, tags=noted)
         for reason in dict.fromkeys(one.reason for one in plan.devices):

@@ -60,7 +60,7 @@ def environment(*path: str) -> Read:
     def read(row: Row) -> Any:
         try:
             found: Any = json.loads(row["environment"] or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         for key in path:
             found = found.get(key) if isinstance(found, Mapping) else None
@@ -76,7 +76,7 @@ def _column(name: str) -> Read:
 def _length(read: Read) -> Read:
     def length(row: Row) -> int | None:
         found = read(row)
-        return None if found is None else len(found)
+        return len(found) if isinstance(found, list) else None
 
     return length
 

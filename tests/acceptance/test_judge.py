@@ -536,6 +536,16 @@ def test_a_floor_and_a_ceiling_at_one_limit_never_agree_on_a_clear_answer(spread
     assert (floor, ceiling) in {("PASS", "FAIL"), ("FAIL", "PASS"), ("INCONCLUSIVE", "INCONCLUSIVE")}
 
 
+def test_where_most_replicates_were_disturbed_the_others_decide_nothing(tmp_path: Path) -> None:
+    """Five were fit, as many as the first look needs, and six were not: more of them would show no more."""
+    plan, rows = healthy(spread=[*FIRST_LOOK, *FIRST_LOOK, 1.0])
+    noisy = [row | {"validity": ["unfit:steal"]} if row["replicate"] >= 5 else row for row in rows]
+    found = judged(tmp_path, FLOOR, plan, noisy)
+    assert (found.outcome, found.worst.wants) == ("INCONCLUSIVE", 0)
+    assert "most replicates were disturbed: 6 of 11 replicates set aside (unfit:steal in 6)" in found.worst.words
+    assert judged(tmp_path, FLOOR, plan, noisy[:10]).outcome == "PASS"
+
+
 def test_what_a_script_says_is_disturbed_by_nothing(tmp_path: Path) -> None:
     plan, rows = healthy()
     noisy = [row | {"validity": ["unfit:foreign-load", "simulated"]} for row in rows]
