@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 _BLOCK_COLUMNS = 256  # of a product, that share one signed sum
+_VECTORS = 4  # one alone misses a tile of 16 equal errors a row one time in five
 _CHUNK_ROWS = 1024  # that its check holds in float64 at a time
 _NOT_COPIED = -1  # what is copied is never negative
 
@@ -67,8 +68,9 @@ class Product:
     def error(self) -> float:
         """Each row against float64, 256 columns at a time, in root mean squares of the exact sums; NaN if any is.
 
-        Freivalds ("Probabilistic Machines Can Use Less Running Time", IFIP 1977): out x must be a (b x), here for one
-        vector of random signs for every block of columns, zero elsewhere. A wrong element changes its row's sum.
+        Freivalds ("Probabilistic Machines Can Use Less Running Time", IFIP 1977): out x must be a (b x), here for some
+        vectors of random signs for every block of columns, zero elsewhere. A wrong element changes its row's sums; of
+        a wrong tile the signs may cancel in one of them, and hardly in all.
         """
         exact_MT = _times(self._a_MK, _times(self._b_KN, self._signs))
         deviation_MT = _times(self.out_MN, self._signs) - exact_MT
@@ -80,8 +82,8 @@ class Product:
 
         n = len(self.out_MN)
         blocks_N = torch.arange(n, device=self.out_MN.device) // _BLOCK_COLUMNS
-        signs_N1 = 2.0 * torch.randint(2, (n, 1), device=self.out_MN.device, dtype=torch.float64) - 1.0
-        return signs_N1 * torch.nn.functional.one_hot(blocks_N)
+        signs_NV1 = 2.0 * torch.randint(2, (n, _VECTORS, 1), device=self.out_MN.device, dtype=torch.float64) - 1.0
+        return (signs_NV1 * torch.nn.functional.one_hot(blocks_N)[:, None]).flatten(1)
 
 
 def _times(matrix_RC: torch.Tensor, factor_CT: torch.Tensor) -> torch.Tensor:
