@@ -32,15 +32,15 @@ HERE = {
     'vnbench accept --criteria cpu-node --budget 30s || echo "not passed: $?"': (
         "pip/bin/vnbench accept --criteria cpu-node --budget 5s; test $? = 6"  # one pass decides nothing
     ),
-    'vnbench judge results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node || echo "not passed: $?"': (
-        "pip/bin/vnbench judge results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node; test $? = 6"
+    'vnbench judge results/reference/vm/*-d60e29f3c5.parquet --criteria cpu-node || echo "not passed: $?"': (
+        "pip/bin/vnbench judge results/reference/vm/*-d60e29f3c5.parquet --criteria cpu-node; test $? = 6"
     ),
     "vnbench keygen operator": "pip/bin/vnbench keygen operator",
-    "vnbench seal results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node --key operator.key": (
-        "pip/bin/vnbench seal results/reference/vm/*-bb13a08da7.parquet --criteria cpu-node --key operator.key"
+    "vnbench seal results/reference/vm/*-d60e29f3c5.parquet --criteria cpu-node --key operator.key": (
+        "pip/bin/vnbench seal results/reference/vm/*-d60e29f3c5.parquet --criteria cpu-node --key operator.key"
     ),
-    "vnbench verify bb13a08da7.seal.tar --key operator.pub": (
-        "pip/bin/vnbench verify bb13a08da7.seal.tar --key operator.pub"
+    "vnbench verify d60e29f3c5.seal.tar --key operator.pub": (
+        "pip/bin/vnbench verify d60e29f3c5.seal.tar --key operator.pub"
     ),
     "vnbench ab matmul/fp32/1024 --b OMP_NUM_THREADS=1": (
         "pip/bin/vnbench ab tests/proof/workload.py:as_it_is --b OMP_NUM_THREADS=1 --sessions 3; "
@@ -50,8 +50,8 @@ HERE = {
     "vnbench baseline set reference results/reference/vm/*-3baf8d1835.parquet": (
         "pip/bin/vnbench baseline set reference results/reference/vm/*-3baf8d1835.parquet"
     ),
-    'vnbench gate --baseline reference --current results/reference/vm/*-bb13a08da7.parquet || echo "not passed: $?"': (
-        "pip/bin/vnbench gate --baseline reference --current results/reference/vm/*-bb13a08da7.parquet; test $? = 4"
+    'vnbench gate --baseline reference --current results/reference/vm/*-d60e29f3c5.parquet || echo "not passed: $?"': (
+        "pip/bin/vnbench gate --baseline reference --current results/reference/vm/*-d60e29f3c5.parquet; test $? = 4"
     ),
     "vnbench history matmul/fp32/1024": "pip/bin/vnbench history matmul/fp32/1024",
     "vnbench compare results/reference/vm/*.parquet --html page.html": (
