@@ -115,7 +115,7 @@ COLUMNS: dict[str, Sequence[tuple[str, pa.DataType, str]]] = {
         ("throttle_s", pa.float64(), "seconds slowed down by heat or a hardware brake"),
         ("power_cap_s", pa.float64(), "seconds held back by the power limit"),
         ("throttle_reasons", _STRINGS, "all that the driver named as holding the clocks"),
-        ("ecc_corrected_delta", pa.int64(), "corrected memory errors"),
+        ("ecc_corrected_delta", pa.int64(), "corrected memory errors, like all errors since the measurement before"),
         ("ecc_uncorrected_delta", pa.int64(), "uncorrected memory errors"),
         ("row_remap_pending", pa.bool_(), "a memory row waits for a reset to be remapped"),
         ("row_remap_failed", pa.bool_(), "a memory row could not be remapped"),

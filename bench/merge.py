@@ -5,6 +5,7 @@ Pure and repeatable: merging merged rows again changes nothing, so a resumed run
 
 from __future__ import annotations
 
+import bisect
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -45,11 +46,13 @@ def finish(
         if row["value"] is not None and row["kernel"] in registry.kernels():
             _fill_roofs(row, roofs)
     typical = _typical_fractions(found)
+    answers_for_ns = _answers_for_ns(found)
     for row in found:
         calibration = calibrations.get(calibration_key(row["concurrency_group"], row["rank"]))
         if calibration is not None:
             row["calibration_before_ns"], row["calibration_after_ns"] = calibration
-        _fill_state(row, [series.get(one, []) for one in _devices_of(row, plan)], plan.telemetry_hz)
+        of_devices = [series.get(one, []) for one in _devices_of(row, plan)]
+        _fill_state(row, of_devices, plan.telemetry_hz, answers_for_ns.get(row_key(row)))
         is_mixed = len(environments[row["device"], row["device_index"], row["arm"]]) > 1
         row["validity"] = _validity(row | {"fraction_of_roof": typical.get(_replicates_key(row))}, is_mixed)
     missing = [row for row in _interrupted_rows(plan) if row_key(row) not in by_key]
@@ -106,7 +109,32 @@ def _devices_of(row: Row, plan: Plan) -> list[tuple[str, int]]:
     return [(row["device"], device.index) for device in plan.devices if device.kind == row["device"]][:taken]
 
 
-def _fill_state(row: Row, series: Sequence[Sequence[Reading]], hz: float) -> None:
+_EVER_AFTER_NS = 2**63 - 1
+
+
+def _answers_for_ns(rows: Iterable[Row]) -> dict[tuple[Any, ...], tuple[int, int]]:
+    """The time whose errors each row tells: since the measurement before it on its device, the last one's to the end.
+
+    What befalls a device while a process starts, prepares or checks is in no window, and would be in no row. Windows
+    that overlap, as the arms of an A/B test have them, begin where the one before both of them ended.
+    """
+    by_device: dict[tuple[str, int], list[tuple[tuple[int, int], Row]]] = {}
+    for row in rows:
+        if (window_ns := schema.window_ns(row)) is not None:
+            by_device.setdefault((row["device"], row["device_index"]), []).append((window_ns, row))
+    found = {}
+    for timed in by_device.values():
+        ends_ns = [0, *sorted(until_ns for (_, until_ns), _ in timed)]
+        last_ns = max(from_ns for (from_ns, _), _ in timed)
+        for (from_ns, until_ns), row in timed:
+            since_ns = ends_ns[bisect.bisect_right(ends_ns, from_ns) - 1]
+            found[row_key(row)] = since_ns, until_ns if last_ns >= until_ns else _EVER_AFTER_NS
+    return found
+
+
+def _fill_state(
+    row: Row, series: Sequence[Sequence[Reading]], hz: float, answers_for_ns: tuple[int, int] | None
+) -> None:
     """What the readings of the row's device say of the time of the samples; a row that has it already keeps it.
 
     Power and energy are those of all devices together whose series are given: null where one of them is not known.
@@ -114,7 +142,7 @@ def _fill_state(row: Row, series: Sequence[Sequence[Reading]], hz: float) -> Non
     timed = schema.window_ns(row)
     if timed is None or not hz:
         return
-    states = [window.state(one, *timed, round(1e9 / hz)) for one in series]
+    states = [window.state(one, *timed, round(1e9 / hz), answers_for_ns) for one in series]
     state = states[0] | {name: _sum([one[name] for one in states]) for name in _ADDED_UP}
     is_known = any(value is not None for name, value in state.items() if name != "telemetry_readings")
     if is_known or row["telemetry_readings"] is None:

@@ -271,6 +271,30 @@ def test_a_row_that_failed_keeps_what_befell_its_device() -> None:
     assert {"unfit:no-answer", "unfit:xid"} <= set(row["validity"])
 
 
+def test_no_error_of_a_device_lies_between_two_rows() -> None:
+    """An Xid in each second from the run's start to its end is told by some row, whatever came when."""
+    plan = plan_of(GPUS[0], workloads=(WORK,), replicates=3)
+    windows = ((2, 3), (5, 6), (7, 8))
+    rows = [work_row(plan, replicate=replicate, **timed(*seconds)) for replicate, seconds in enumerate(windows)]
+    readings = [reading(second + 0.5, 0, xids=(second,), ecc_corrected_total=second) for second in range(10)]
+    first, second, third = merge.finish(plan, rows, {}, readings)
+    assert [one["xids"] for one in (first, second, third)] == [[0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+    assert [one["ecc_corrected_delta"] for one in (first, second, third)] == [3, 4, 4]
+
+
+def test_both_arms_of_a_session_tell_what_befell_it() -> None:
+    plan = plan_of(GPUS[0], workloads=(WORK,))
+    sessions = ((1, 2), (4, 6))
+    rows = [
+        work_row(plan, replicate=number, arm=arm, **timed(begin + 0.1 * (arm == "B"), end - 0.1 * (arm == "A")))
+        for number, (begin, end) in enumerate(sessions)
+        for arm in "AB"
+    ]
+    readings = [reading(tenth / 10, 0, xids=(79,) if tenth == 50 else ()) for tenth in range(80)]
+    found = merge.finish(plan, rows, {}, readings)
+    assert [row["xids"] for row in found if row["value"] is not None] == [[], [], [79], [79]]
+
+
 def test_a_state_that_is_known_is_not_lost_with_the_series() -> None:
     plan = plan_of(*GPUS, workloads=(WORK,))
     rows = [work_row(plan, device=device, **timed(2.5, 6.5)) for device in range(2)]

@@ -20,19 +20,28 @@ SHORTEST_INTEGRAL = 2.0
 Columns = dict[str, Any]
 
 
-def state(readings: Sequence[Reading], from_ns: int, until_ns: int, period_ns: int) -> Columns:
+def state(
+    readings: Sequence[Reading],
+    from_ns: int,
+    until_ns: int,
+    period_ns: int,
+    answers_for_ns: tuple[int, int] | None = None,
+) -> Columns:
     """The row columns of one device's state from ``from_ns`` to ``until_ns``; None where no reading tells.
 
     Args:
         readings: of that device, in the order of time.
         period_ns: the time between two readings, as it was asked for.
+        answers_for_ns: from when until when errors are counted: the window, and what no other one answers for.
 
     Levels (clocks, temperatures) are of the readings inside the window, or of the nearest one within a period of a
     short window. Counters (energy, throttled seconds) are interpolated at both ends. Errors are counted from the last
-    reading before it to the first after it, however far away: a device in trouble is slow to answer.
+    reading before their time to the first after it, however far away: a device in trouble is slow to answer.
     """
     gap_ns = round(LONGEST_GAP * period_ns)
     bracket = _bracket(readings, from_ns, until_ns)
+    errors_from_ns, errors_until_ns = answers_for_ns or (from_ns, until_ns)
+    watched = _bracket(readings, errors_from_ns, errors_until_ns)
     around = [one for one in bracket if from_ns - gap_ns <= one.at_ns <= until_ns + gap_ns]
     near = [one for one in around if from_ns - period_ns <= one.at_ns <= until_ns + period_ns]
     inside = [one for one in around if from_ns <= one.at_ns <= until_ns]
@@ -58,20 +67,20 @@ def state(readings: Sequence[Reading], from_ns: int, until_ns: int, period_ns: i
         "throttle_s": join.held_back(THROTTLE_REASONS, lambda one: one.throttled_s_total),
         "power_cap_s": join.held_back((POWER_CAP_REASON,), lambda one: one.power_capped_s_total),
         "throttle_reasons": _of(_union, levels, lambda one: one.throttle_reasons),
-        "ecc_corrected_delta": _growth(bracket, lambda one: one.ecc_corrected_total),
-        "ecc_uncorrected_delta": _growth(bracket, lambda one: one.ecc_uncorrected_total),
+        "ecc_corrected_delta": _growth(watched, from_ns, lambda one: one.ecc_corrected_total),
+        "ecc_uncorrected_delta": _growth(watched, from_ns, lambda one: one.ecc_uncorrected_total),
         "row_remap_pending": _of(any, around, lambda one: one.row_remap_pending),
         "row_remap_failed": _of(any, around, lambda one: one.row_remap_failed),
-        # What the first one brings came before the window, unless it lies in it.
-        "xids": _of(_union, [one for one in bracket if one.at_ns > from_ns], lambda one: one.xids),
+        # What the first one brings came before that time, unless it lies in it.
+        "xids": _of(_union, [one for one in watched if one.at_ns > errors_from_ns], lambda one: one.xids),
         "pcie_generation": _of(max, near, lambda one: one.pcie_generation),
         "pcie_width": _of(min, near, lambda one: one.pcie_width),
         "pcie_width_max": _of(max, near, lambda one: one.pcie_width_max),
-        "pcie_replay_delta": _growth(bracket, lambda one: one.pcie_replays_total),
+        "pcie_replay_delta": _growth(watched, from_ns, lambda one: one.pcie_replays_total),
         "nvlinks_down": _of(max, near, lambda one: one.nvlinks_down),
-        "nvlink_errors_delta": _growth(bracket, lambda one: one.nvlink_errors_total),
+        "nvlink_errors_delta": _growth(watched, from_ns, lambda one: one.nvlink_errors_total),
         "foreign_gpu_processes": _of(max, near, lambda one: one.foreign_processes),
-        "device_error": _of(min, bracket, lambda one: one.error),
+        "device_error": _of(min, watched, lambda one: one.error),
         "telemetry_obstacle": _of(min, bracket, lambda one: one.obstacle),
         "telemetry_readings": len(inside),
         "telemetry_gap_s": _longest_gap_s(bracket, from_ns, until_ns),
@@ -111,12 +120,16 @@ def _union(values: Sequence[Sequence[Any]]) -> list[Any]:
     return sorted({each for value in values for each in value})
 
 
-def _growth(readings: Sequence[Reading], field: Field) -> int | None:
-    """How far a count grew from the first reading to the last; None where it was set back, or hardly read."""
-    known = [value for value in map(field, readings) if value is not None]
-    if len(known) < 2 or known[-1] < known[0]:
+def _growth(readings: Sequence[Reading], from_ns: int, field: Field) -> int | None:
+    """How far a count grew over the readings; None where it was set back after ``from_ns``, or hardly read.
+
+    Set back before that, as by a reboot between two sittings of a run, it tells what it grew by on either side.
+    """
+    known = [(one.at_ns, field(one)) for one in readings if field(one) is not None]
+    steps = [(at_ns, later - before) for (_, before), (at_ns, later) in itertools.pairwise(known)]
+    if not steps or any(step < 0 and at_ns > from_ns for at_ns, step in steps):
         return None
-    growth: int = known[-1] - known[0]
+    growth: int = sum(max(step, 0) for _, step in steps)
     return growth
 
 

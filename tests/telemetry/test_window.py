@@ -208,6 +208,27 @@ def test_an_error_is_not_lost_in_a_pause_of_the_readings() -> None:
     assert (found["xids"], found["device_error"]) == ([48], "GPU is lost")
 
 
+def test_errors_are_counted_over_all_the_time_that_a_row_answers_for() -> None:
+    readings = series(
+        ecc_corrected_total=lambda s: (s > 0.35) + 2 * (s > 1.85),
+        xids=lambda s: {0.4: (31,), 1.9: (48,)}.get(s, ()),
+        power_w=100.0,
+    )
+    of_window = state(readings, 1.0, 1.4)
+    assert (of_window["ecc_corrected_delta"], of_window["xids"]) == (0, [])
+    for answers_for_s, errors, xids in (((0.2, 1.4), 1, [31]), ((0.6, 9.0), 2, [48]), ((0.0, 9.0), 3, [31, 48])):
+        answers_for_ns = round(answers_for_s[0] * S), round(answers_for_s[1] * S)
+        found = window.state(readings, S, round(1.4 * S), PERIOD, answers_for_ns)
+        assert (found.pop("ecc_corrected_delta"), found.pop("xids")) == (errors, xids)
+        assert found == {name: of_window[name] for name in found}, "nothing else is of another time"
+
+
+def test_a_count_that_was_set_back_before_the_window_tells_both_its_parts() -> None:
+    readings = series(ecc_corrected_total=lambda s: 7 + (s > 0.15) if s < 0.55 else 0 + (s > 0.75))
+    found = window.state(readings, S, round(1.4 * S), PERIOD, (0, round(1.4 * S)))
+    assert found["ecc_corrected_delta"] == 2
+
+
 def test_a_part_of_the_window_that_nobody_read_is_a_gap() -> None:
     readings = series(power_w=100.0, throttle_reasons=())
     found = state(readings, 0.5, 6.0)
