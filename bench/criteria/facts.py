@@ -187,14 +187,29 @@ def read_state(column: str, row: Row) -> Any:
     return row[column] if read is None else read(row)
 
 
-# The figures beside the headline that a criterion may name, over all kernels.
-METRICS = frozenset(
-    {
-        *("mfu", "mbu", "algbw", "latency_s", "latency_ns", "dense_equivalent"),
-        *("tpot_s", "user_rate", "itl_p50_s", "itl_p99_s", "prefill_s", "batch_s", "rtfx"),
-        *("step_s", "forward_s", "backward_s", "update_s", "launch_s", "operator_s"),
-        *("bytes_per_s", "time_to_first_batch", "wait_p99", "resident_fraction", "device_read_fraction"),
-        *("copied", "product_s", "copy_s", "both_s", "share"),
-        *("prepare_s", "peak_memory_bytes"),
-    }
-)
+_HIGHER, _LOWER = ("at_least",), ("at_most",)
+
+
+@dataclass(frozen=True)
+class MetricFigure:
+    """A figure beside the headline: its base unit, None where it is the headline's, and the limits that make sense."""
+
+    unit: str | None
+    limits: tuple[str, ...]
+
+
+# Those that a criterion may name, over all kernels.
+METRICS: Mapping[str, MetricFigure] = {
+    **dict.fromkeys(("mfu", "mbu", "share", "rtfx"), MetricFigure("1", _HIGHER)),
+    **dict.fromkeys(("resident_fraction", "device_read_fraction"), MetricFigure("1", _HIGHER)),
+    **dict.fromkeys(("algbw", "bytes_per_s", "copied"), MetricFigure("B/s", _HIGHER)),
+    "dense_equivalent": MetricFigure(None, _HIGHER),
+    "user_rate": MetricFigure("token/s", _HIGHER),
+    **dict.fromkeys(("tpot_s", "itl_p50_s", "itl_p99_s", "prefill_s", "batch_s"), MetricFigure("s", _LOWER)),
+    **dict.fromkeys(("latency_s", "latency_ns", "launch_s", "operator_s"), MetricFigure("s", _LOWER)),
+    **dict.fromkeys(("step_s", "forward_s", "backward_s", "update_s"), MetricFigure("s", _LOWER)),
+    **dict.fromkeys(("product_s", "copy_s", "both_s"), MetricFigure("s", _LOWER)),
+    **dict.fromkeys(("time_to_first_batch", "wait_p99"), MetricFigure("s", _LOWER)),
+    "prepare_s": MetricFigure("s", _HIGHER + _LOWER),
+    "peak_memory_bytes": MetricFigure("B", _HIGHER + _LOWER),
+}

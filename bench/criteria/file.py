@@ -30,6 +30,7 @@ from bench.criteria.model import (
 )
 from bench.errors import UsageError
 from bench.sequential import Design
+from bench.types import DeviceKind
 
 FOLDER = Path(__file__).parent
 
@@ -100,6 +101,7 @@ class _Reader:
         device = data.get("device")
         if device not in ("cuda", "cpu"):
             self.bad("", "device", f"is {_shown(device)}; it is the kind that is judged: cuda or cpu")
+        self.device: DeviceKind = device
         confidence, looks = self.design(data)
         found = [
             self.criterion(kind, entry, index) for kind in KINDS for index, entry in enumerate(self.tables(data, kind))
@@ -182,10 +184,17 @@ class _Reader:
             self.bad(place, "unit", "is missing: the limit's, such as TFLOP/s; or say what it is a fraction 'of'")
         factor, unit = self.unit(entry, place) if of is None else (1.0, "1")
         resolved = registry.resolve(workload)
+        if of == "measured roof" and not resolved.kernel.roofs(resolved.params, self.device):
+            self.bad(place, "of", f"{workload} is held against no measured roof; say 'datasheet', or give a 'unit'")
         work = resolved.kernel.work(resolved.params)
-        if of is None and metric is None and work is not None and work.unit != unit:
-            self.bad(place, "unit", f"is {_shown(entry['unit'])}; the figure of {workload} is in {work.unit}")
-        limit = self.limit(entry, place, "number", factor, ("at_least", "at_most"))
+        its_unit = METRICS[metric].unit if metric else None
+        its_unit = its_unit or (work.unit if work is not None else unit)
+        if of is None and its_unit != unit:
+            figure = f"{metric or 'the figure'} of {workload}"
+            self.bad(place, "unit", f"is {_shown(entry['unit'])}; {figure} is in {its_unit}")
+        # A headline is a rate, and so is its fraction of a roof: more is better, and too much is no fault.
+        sensible = METRICS[metric].limits if metric else ("at_least",)
+        limit = self.limit(entry, place, "number", factor, sensible)
         self.positive_and_alone(limit, place)
         return Performance(**common, limit=limit, workload=workload, metric=metric, unit=unit, of=of)  # type: ignore[arg-type]
 

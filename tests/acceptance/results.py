@@ -95,7 +95,10 @@ _KNOWN: dict[str, Any] = {
         {"name": "roof/compute/bf16", "value": 250e12, "unit": "FLOP/s", "source": "measured", "fraction": 0.8},
         {"name": "roof/compute/bf16", "value": 989e12, "unit": "FLOP/s", "source": "datasheet", "fraction": 0.2},
     ],
-    "metrics": [{"name": "mfu", "value": 0.8, "unit": "1", "better": "higher"}],
+    "metrics": [
+        {"name": "mfu", "value": 0.8, "unit": "1", "better": "higher"},
+        {"name": "step_s", "value": 0.00688, "unit": "s", "better": "lower"},
+    ],
 }
 
 

@@ -52,14 +52,14 @@ def performance(limit: str) -> str:
         ('at_least = 190\nunit = "TFLOP/s"', "PASS", 200e12),
         ('at_least = 210\nunit = "TFLOP/s"', "FAIL", 200e12),
         ('at_least = 0.2\nunit = "PFLOP/s"', "INCONCLUSIVE", 200e12),
-        ('at_most = 210\nunit = "TFLOP/s"', "PASS", 200e12),
-        ('at_most = 190\nunit = "TFLOP/s"', "FAIL", 200e12),
+        ('metric = "step_s"\nat_most = 7\nunit = "ms"', "PASS", 0.00688),
+        ('metric = "step_s"\nat_most = 6\nunit = "ms"', "FAIL", 0.00688),
         ('of = "measured roof"\nat_least = 0.75', "PASS", 0.8),
         ('of = "measured roof"\nat_least = 0.85', "FAIL", 0.8),
         ('of = "datasheet"\nat_least = 0.19', "PASS", 0.2),
         ('of = "datasheet"\nat_least = 0.21', "FAIL", 0.2),
         ('metric = "mfu"\nunit = "%"\nat_least = 75', "PASS", 0.8),
-        ('metric = "mfu"\nunit = "1"\nat_most = 0.75', "FAIL", 0.8),
+        ('metric = "mfu"\nunit = "1"\nat_least = 0.85', "FAIL", 0.8),
     ],
 )
 def test_a_figure_is_held_against_floor_and_ceiling(tmp_path: Path, limit: str, outcome: str, observed: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import errors, peaks, registry
+from bench import errors, peaks, registry, units
 from bench.criteria import facts
 from bench.criteria import file as files
 from bench.criteria.model import KINDS, Answers, Criteria, Inventory, Limit, Performance, Uniformity
@@ -20,6 +20,8 @@ FLOOR = '[[performance]]\nid = "bf16"\nworkload = "matmul/bf16/8192"\nat_least =
 MODEL = '[[inventory]]\nid = "model"\nwhat = "device_name"\nequal = "NVIDIA H200"\nsource = "x"\n'
 MEMORY = '[[inventory]]\nid = "memory"\nwhat = "memory"\nat_least = 2\nunit = "TiB"\nsource = "x"\n'
 DRIVER = '[[inventory]]\nid = "driver"\nwhat = "driver"\nat_least = "570"\nat_most = "580.95"\nsource = "x"\n'
+PACE = FLOOR.replace("at_least = 755", 'metric = "tpot_s"\nat_most = 7').replace("TFLOP/s", "ms")
+COPY = FLOOR.replace("matmul/bf16/8192", "roof/memory/copy").replace("TFLOP/s", "TB/s")
 ALIKE = '[[uniformity]]\nid = "alike"\nworkload = "matmul/bf16/8192"\nat_least = 0.9\nsource = "x"\n'
 XID = '[[state]]\nid = "xid"\ncolumn = "xids"\nat_most = 0\nsource = "x"\n'
 LOCKED = '[[state]]\nid = "locked"\ncolumn = "clocks_locked"\nequal = false\nsource = "x"\n'
@@ -125,7 +127,11 @@ BAD = [
     (HEAD + FLOOR.replace("TFLOP/s", "GB/s"), "'unit' is 'GB/s'; the figure of matmul/bf16/8192 is in FLOP/s"),
     (HEAD + FLOOR.replace("755", "0"), "[[performance]] bf16: 'at_least' is 0"),
     (HEAD + FLOOR.replace("755", "-1"), "[[performance]] bf16: 'at_least' is -1"),
-    (HEAD + FLOOR + "at_most = 900\n", "'at_most' cannot stand beside 'at_least': write two criteria"),
+    (HEAD + FLOOR + "at_most = 900\n", "'at_most' is no limit of this; there are: at_least"),
+    (HEAD + FLOOR + 'metric = "tpot_s"\n', "'unit' is 'TFLOP/s'; tpot_s of matmul/bf16/8192 is in s"),
+    (HEAD + PACE.replace("at_most", "at_least"), "'at_least' is no limit of this; there are: at_most"),
+    (HEAD + PACE.replace("tpot_s", "prepare_s") + "at_least = 1\n", "'at_most' cannot stand beside 'at_least': write"),
+    (HEAD + COPY.replace('unit = "TB/s"', 'of = "measured roof"'), "roof/memory/copy is held against no measured roof"),
     (HEAD + FLOOR + 'metric = "speed"\n', "[[performance]] bf16: 'metric' is 'speed'; there are: "),
     (HEAD + FLOOR + 'of = "datasheet"\n', "'of' makes the limit a fraction of a roof"),
     (HEAD + FLOOR.replace('unit = "TFLOP/s"', 'of = "ceiling"'), "'of' is 'ceiling'; there are: measured roof, data"),
@@ -200,9 +206,13 @@ def test_those_of_a_cpu_node_hold_no_absolute_figure() -> None:
 
 def test_known_metrics_are_those_that_kernels_give() -> None:
     text = "".join(path.read_text() for folder in ("kernels", "bench") for path in (ROOT / folder).glob("*.py"))
-    literal = set(re.findall(r'Metric\("(\w+)", [^)]*"(?:higher|lower)"\)', text))
+    literal = re.findall(r'Metric\("(\w+)", .*?, "([^"]*)", "(higher|lower)"\)', text)
     unjudged = {"read_ahead_kb", "resident_fraction_before", "search_rate"}
-    assert literal - unjudged <= facts.METRICS
+    assert len(literal) > 15
+    for name, unit, better in literal:
+        if name not in unjudged:
+            limits = ("at_least",) if better == "higher" else ("at_most",)
+            assert facts.METRICS[name] == facts.MetricFigure(units.base_unit(unit)[1], limits), name
     for name in facts.METRICS:
         assert name in text or name.removesuffix("_s") in text, name
 
