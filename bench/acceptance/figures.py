@@ -38,7 +38,7 @@ def performance(one: Performance, device: str, rows: Sequence[Row], design: Desi
     fit = [row for row in rows if not of_rows.disturbances(row)]
     if len(rows) >= design.looks[0] and len(fit) < len(rows) / 2:  # those left are the exception on such a machine
         words = f"most replicates were disturbed: {of_rows.set_aside_words(rows)}"
-        return Finding(device, "INCONCLUSIVE", words, n=len(fit))
+        return Finding(device, "INCONCLUSIVE", words, n=len(fit), is_unfit=True)
     try:
         values = [_figure(one, row) for row in fit]
     except _NoFigure as error:
@@ -100,6 +100,7 @@ def decided(
         n,
         badness=math.inf if observed is None else sign * math.log(observed / limit),
         wants=_wants(len(values), design) if outcome == "INCONCLUSIVE" else 0,
+        is_unfit=outcome == "INCONCLUSIVE" and bool(aside),
     )
 
 

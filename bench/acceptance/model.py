@@ -39,6 +39,7 @@ class Finding:
     n: int = 0  # replicates behind a figure, rows behind a count
     badness: float = 0.0  # the higher, the worse, among equal outcomes
     wants: int = 0  # fit replicates that the next look waits for; 0 where more would not help, or need not
+    is_unfit: bool = False  # undecided, and flags of what is unfit to be measured have a part in that
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
+        findings = (finding for one in self.criteria for finding in one.findings)
+        if self.outcome == "INCONCLUSIVE" and any(one.is_unfit for one in findings):
+            return errors.UNFIT
         return _CODES[self.outcome]
 
 

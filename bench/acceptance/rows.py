@@ -72,7 +72,8 @@ def obstacle(device: str, rows: Sequence[Row]) -> Finding | None:
     if unsupported:
         return found("INCONCLUSIVE", f"not measured: unsupported: {unsupported[0]['reason']}")
     if flags := counted(flag for row in rows for flag in own_flags(row)):
-        return found("INCONCLUSIVE", f"the device was not fit to be measured: {flags} of {len(rows)} replicates")
+        words = f"the device was not fit to be measured: {flags} of {len(rows)} replicates"
+        return Finding(device, "INCONCLUSIVE", words, n=len(rows), is_unfit=True)
     return None
 
 

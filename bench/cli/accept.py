@@ -48,8 +48,9 @@ def accept(
       vnbench accept --criteria contract.toml --budget 30m --label "node 7"
       vnbench accept --criteria cpu-node --nonce 7f3a --json
 
-    Exit codes: 0 PASS, 2 usage, 3 ERROR, 4 GPUs unusable, 5 FAIL,
-    6 INCONCLUSIVE. Judge again, anywhere: vnbench judge RUN --criteria ...
+    Exit codes: 0 PASS, 2 usage, 3 ERROR, 4 GPUs unusable, or undecided and
+    unfit to be measured, 5 FAIL, 6 INCONCLUSIVE. Judge again, anywhere:
+    vnbench judge RUN --criteria ...
     """
     from bench import accept as acceptance
     from bench import recovery

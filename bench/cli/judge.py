@@ -28,7 +28,8 @@ def judge(result: str, text: str, out: Path, as_json: bool) -> None:
       vnbench judge results/runs/node7/x.parquet --criteria contract.toml
       vnbench judge 5f0c --criteria cpu-node --json
 
-    Exit codes: 0 PASS, 2 usage, 3 ERROR, 5 FAIL, 6 INCONCLUSIVE.
+    Exit codes: 0 PASS, 2 usage, 3 ERROR, 4 undecided and unfit to be
+    measured, 5 FAIL, 6 INCONCLUSIVE.
     """
     from bench import store
     from bench.acceptance import canonical

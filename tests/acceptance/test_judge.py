@@ -244,6 +244,19 @@ def test_disturbed_replicates_are_set_aside_and_told(tmp_path: Path) -> None:
     assert judged(tmp_path, FLOOR, plan, rows).outcome == "INCONCLUSIVE"
 
 
+def test_what_is_undecided_because_the_machine_was_unfit_says_so_in_its_exit_code(tmp_path: Path) -> None:
+    plan, rows = healthy(spread=FIRST_LOOK)
+    too_few = criteria(tmp_path, FLOOR)
+    assert judge(plan, rows, too_few).exit_code == errors.OK
+    assert judge(plan, rows[1:], too_few).exit_code == errors.INCONCLUSIVE
+    for flag in ("unfit:steal", "unfit:throttled"):
+        rows[0]["validity"] = [flag]
+        assert judge(plan, rows, too_few).exit_code == errors.UNFIT
+    wrong = criteria(tmp_path, FLOOR, state("swapped_bytes", 'at_most = 0\nunit = "B"'))
+    swapped = [row | {"swapped_bytes": 1} for row in rows]
+    assert judge(plan, swapped, wrong).exit_code == errors.REGRESSED
+
+
 def test_throttling_is_what_a_state_criterion_fails(tmp_path: Path) -> None:
     plan, rows = healthy(2)
     rows[1] |= {"validity": ["unfit:throttled"], "throttle_s": 3.0, "throttle_reasons": ["hw_thermal_slowdown"]}

@@ -95,7 +95,7 @@ def test_what_it_misses_is_named_first_with_device_and_reason(vnbench: Program, 
     ("change", "code"),
     [
         ({"status": "oom", "value": None, "reason": "out of memory"}, errors.FAILED),
-        ({"validity": ["unfit:steal"]}, errors.INCONCLUSIVE),
+        ({"validity": ["unfit:steal"]}, errors.UNFIT),
     ],
 )
 def test_an_error_is_exit_3_and_no_clear_answer_6(
