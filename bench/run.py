@@ -11,7 +11,7 @@ import os
 import random
 import shlex
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,11 +109,7 @@ class _Run:
         self.plan = folder.plan
         self.observer = observer
         self.kept = {merge.row_key(row) for row in kept}
-        self.items: dict[tuple[str, int, str], Item] = {
-            (row["device"], row["device_index"], row["workload"]): Item(row["workload"], row["candidate"])
-            for row in kept
-            if row["candidate"]
-        }
+        self.items = _chosen(kept)
         self.next_sequence: dict[tuple[int, str], int] = {}  # by replicate and kind of device
         for row in kept:
             key = row["replicate"], row["device"]
@@ -167,7 +163,7 @@ class _Run:
         for event in outcome.events:
             name = job.items[event["item"]].workload if "item" in event else ""
             if event["event"] == "winner":
-                self._choose(job, Item(name, event["candidate"], _search_metrics(event)))
+                self._choose(job, Item(name, event["candidate"], event["runner_up"], _search_metrics(event)))
             elif event["event"] == "no-winner":
                 self._choose(job, Item(name, status=event["status"], reason=event["reason"]))
         if outcome.death is None:
@@ -217,7 +213,9 @@ class _Run:
         for names in _processes(pending):
             devices = registry.measured_by(names[0], group)
             items = {
-                device: tuple(self.items.get((kind, device.index, name), Item(name)) for name in names)
+                device: tuple(
+                    _in_pass(self.items.get((kind, device.index, name), Item(name)), replicate) for name in names
+                )
                 for device in devices
             }
             jobs = [self._job(device, items[device], replicate, sequence=sequence) for device in devices]
@@ -304,6 +302,23 @@ class _Run:
             left_s = spent_s / self.done * (self.total - self.done) if self.done else None
             doing = f"replicate {job.replicate + 1}/{self.plan.replicates}  {job.items[event['item']].workload}"
             self.observer.advance(self.done, self.total, left_s, doing)
+
+
+def _in_pass(item: Item, replicate: int) -> Item:
+    """Which of a search's two best performs an item: two that differ by less than two processes do take turns."""
+    return dataclasses.replace(item, candidate=item.runner_up) if replicate % 2 and item.runner_up else item
+
+
+def _chosen(kept: Iterable[Row]) -> dict[tuple[str, int, str], Item]:
+    """What an earlier attempt's searches found, by kind and index of the device and by workload."""
+    found: dict[tuple[str, int, str], Item] = {}
+    for row in sorted(kept, key=lambda row: row["replicate"]):
+        key = row["device"], row["device_index"], row["workload"]
+        if row["candidate"] and key not in found:
+            found[key] = Item(row["workload"], row["candidate"])
+        elif row["candidate"] and row["candidate"] != found[key].candidate:
+            found[key] = dataclasses.replace(found[key], runner_up=row["candidate"])
+    return found
 
 
 def _processes(names: Sequence[str]) -> list[list[str]]:

@@ -43,9 +43,10 @@ _FINALISTS, _TURNS = 6, 10
 
 @dataclass(frozen=True)
 class Winner:
-    """The best candidate's workload, its rate in the search, and how many were tried, in how much of which budget."""
+    """The workloads of the best two candidates, the best one's rate, and how many were tried, in how much time."""
 
     candidate: str
+    runner_up: str | None
     rate: float
     tried: int
     spent_s: float
@@ -66,9 +67,10 @@ def search(workload: Workload, device: Device, budget_s: float) -> Winner:
         pass
     if not trial.rates:
         raise trial.error or Unsupported(f"{workload.name}: no candidate fits into {budget_s} s")
-    best = trial.meet_again()
+    best, second = trial.meet_again()
     name = workload_name(workload.kernel.name, best)
-    return Winner(name, trial.rate_of(best), len(trial.rates), trial.spent_s, budget_s)
+    runner_up = None if second is None else workload_name(workload.kernel.name, second)
+    return Winner(name, runner_up, trial.rate_of(best), len(trial.rates), trial.spent_s, budget_s)
 
 
 class _Trial:
@@ -103,8 +105,11 @@ class _Trial:
                 self.attempt(params)
         return bool(self.rates) and self.best != before
 
-    def meet_again(self) -> Any:
-        """The best of the best few, prepared side by side and measured in turns; after every other turn half leave."""
+    def meet_again(self) -> tuple[Any, Any]:
+        """The best few, prepared side by side and measured in turns; after every other turn half leave.
+
+        Returns the best, and the second of those that met; None where no other did.
+        """
         left = sorted(self.rates, key=self.rate_of, reverse=True)[:_FINALISTS]
         with contextlib.ExitStack() as stack:
             cases: dict[Any, Case] = {}
@@ -118,7 +123,8 @@ class _Trial:
                             self.rates[params].append(self._rate(params, cases[params]))
                 if turn % 2:
                     left = sorted(left, key=self._standing, reverse=True)[: max(2, (len(left) + 1) // 2)]
-        return max(left, key=self._standing)
+        best, *others = sorted(left, key=self._standing, reverse=True)
+        return best, next((one for one in others if len(self.rates[one]) > 1), None)
 
     def _standing(self, params: Any) -> tuple[bool, float]:
         """Who met the others stands before who was seen once."""

@@ -36,7 +36,7 @@ class Summary:
     validity: tuple[str, ...]
     findings: tuple[Finding, ...]  # the worst of each rule that fired, with what was measured
     metrics: Mapping[str, float]  # medians over the replicates
-    candidate: str | None = None  # the workload that performed it, where a search chose it
+    candidates: tuple[str, ...] = ()  # the workloads that performed it, where a search chose them
 
     @property
     def is_roof(self) -> bool:
@@ -124,7 +124,7 @@ def _summary(workload: str, device: str, rows: Sequence[Row]) -> Summary:
         validity=tuple(sorted({flag for row in rows for flag in row["validity"] or ()})),
         findings=_worst_findings(rows),
         metrics=_metrics(good),
-        candidate=good[0]["candidate"] if good else None,
+        candidates=tuple(dict.fromkeys(row["candidate"] for row in good if row["candidate"])),
     )
 
 

@@ -257,11 +257,13 @@ class Plan:
 class Item:
     """One workload of a pass: the name it is stored under, and the candidate that a search chose to perform it.
 
-    Where the search found none, ``status`` and ``reason`` say so and nothing is measured.
+    The second best of a search performs it in every other pass. Where the search found none, ``status`` and ``reason``
+    say so and nothing is measured.
     """
 
     workload: str
     candidate: str | None = None
+    runner_up: str | None = None
     candidate_metrics: tuple[Metric, ...] = ()
     status: Status | None = None
     reason: str | None = None

@@ -21,6 +21,7 @@ class Script:
         self.pass_s: Iterator[float] = itertools.repeat(1.0)
         self.jobs: list[Job] = []
         self.value_of: Callable[[Job, str], float] = lambda job, workload: 1.0
+        self.winners = ("roof/compute/fp32@shape=64", "roof/compute/fp32@shape=96")  # of every search
 
     def run_group(
         self,
@@ -33,6 +34,9 @@ class Script:
         self.jobs += jobs
         outcomes = []
         for job in jobs:
+            if job.task == "search":
+                outcomes.append(process.Outcome(job, True, len(job.items), [*map(self._winner, range(len(job.items)))]))
+                continue
             for index, item in enumerate(job.items):
                 row = schema.blank_row(job, index, registry.resolve(item.workload), "ok")
                 row |= {
@@ -41,6 +45,7 @@ class Script:
                     "median_ns": 1.0,
                     "flops": 1,
                     "metrics": [],
+                    "candidate": item.candidate,
                 }
                 store.write_part(Path(job.folder), row, job.plan)
                 on_event(job, {"event": "done", "item": index})
@@ -48,6 +53,10 @@ class Script:
             outcomes.append(process.Outcome(job, True, len(job.items), [calibration]))
         self.now_s += next(self.pass_s)
         return outcomes
+
+    def _winner(self, index: int) -> process.Event:
+        found = dict(zip(("candidate", "runner_up"), self.winners, strict=True))
+        return {"event": "winner", "item": index, **found, "rate": 1.0, "tried": 2, "spent_s": 1.0, "budget_s": 1.0}
 
 
 @pytest.fixture

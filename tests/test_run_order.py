@@ -68,6 +68,26 @@ def test_nothing_is_searched_once_the_budget_is_spent(
     assert [job.task for job in script.jobs] == ["measure"]
 
 
+def test_the_two_best_of_a_search_take_turns_and_a_resumed_run_goes_on_with_them(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "_has_candidates", lambda name: name.startswith("roof/"))
+    first, second = script.winners
+
+    def roofs(rows: Sequence[Row]) -> list[str]:
+        return [row["candidate"] for row in rows if row["kernel"] == "roof/compute"]
+
+    _, rows = store.read(run.execute(plan_of(replicates=3), tmp_path))
+    assert roofs(rows) == [first, second, first]
+    assert [job.task for job in script.jobs].count("search") == 1
+    script.jobs.clear()
+    _, rows = store.read(
+        run.execute(plan_of(replicates=5), tmp_path, kept=[row for row in rows if row["replicate"] < 2])
+    )
+    assert roofs(rows) == [first, second, first, second, first]
+    assert [job.task for job in script.jobs].count("search") == 0
+
+
 def test_a_resumed_run_keeps_within_its_own_budget(script: Script, tmp_path: Path) -> None:
     _, rows = store.read(run.execute(plan_of(replicates=2), tmp_path))
     script.jobs.clear()

@@ -89,6 +89,7 @@ def test_it_climbs_from_the_best_of_the_coarse_ones_to_the_top(device: FakeDevic
     kernel = Scripted((10, 20, 30), best_at(23))
     found = winner(kernel, device)
     assert found.candidate == "small/n23"
+    assert found.runner_up in ("small/n22", "small/n24")
     assert found.rate == pytest.approx(1e9 / MS)
     assert set(kernel.cases) == {10, 20, 30, 19, 21, 22, 23, 24}
     assert found.tried == len(kernel.cases)
@@ -133,14 +134,16 @@ def test_one_that_no_longer_fits_beside_the_others_does_not_win_by_its_one_visit
     kernel = Scripted((10, 20, 30), lambda size: MemoryError() if (size, kernel.visits[size]) == (30, 2) else MS)
     kernel.neighbours = lambda params: ()  # type: ignore[method-assign]
     order = visits_of(monkeypatch)
-    assert winner(kernel, device).candidate == "small/n20"
+    found = winner(kernel, device)
+    assert (found.candidate, found.runner_up) == ("small/n20", "small/n10")
     assert order[:3] == [10, 20, 30]
     assert set(order[3:]) <= {10, 20}
 
 
 def test_one_candidate_without_neighbours_is_the_best(device: FakeDevice) -> None:
     kernel = Scripted((5,), lambda size: MS if size == 5 else Unsupported("only 5"))
-    assert winner(kernel, device).candidate == "small/n5"
+    found = winner(kernel, device)
+    assert (found.candidate, found.runner_up) == ("small/n5", None)
 
 
 def test_every_case_is_closed(device: FakeDevice) -> None:

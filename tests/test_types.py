@@ -48,7 +48,12 @@ JOB = Job(
     device=DEVICES[1],
     items=(
         Item("matmul/fp32/64"),
-        Item("decode/tiny/b1/ctx8", "decode/tiny/b1/ctx8@x=1", (Metric("tried", 3.0, "1", "higher"),)),
+        Item(
+            "decode/tiny/b1/ctx8",
+            "decode/tiny/b1/ctx8@x=1",
+            "decode/tiny/b1/ctx8@x=2",
+            (Metric("tried", 3.0, "1", "higher"),),
+        ),
         Item("matmul/bf16/64", status="unsupported", reason="no bf16"),
     ),
     replicate=2,

@@ -89,7 +89,7 @@ def _searches(summaries: Sequence[Summary]) -> list[str]:
     """What was tried in which time to find each workload that a search chose, and what won, on all devices together."""
     groups: dict[str, list[Summary]] = {}
     for one in summaries:
-        if one.candidate is not None and "search_tried" in one.metrics:
+        if one.candidates and "search_tried" in one.metrics:
             groups.setdefault(one.workload, []).append(one)
     lines = []
     for workload, group in groups.items():
@@ -98,7 +98,8 @@ def _searches(summaries: Sequence[Summary]) -> list[str]:
         budget_s = max(one.metrics.get("search_budget_s", 0.0) for one in group)  # results of before lack it
         count = f"{tried[0]:.0f}" if tried[0] == tried[-1] else f"{tried[0]:.0f} to {tried[-1]:.0f}"
         budget = f" of {budget_s:.3g} s" if budget_s else ""
-        best = ", ".join(dict.fromkeys((one.candidate or "").partition("@")[2] for one in group))
+        chosen = (candidate.partition("@")[2] for one in group for candidate in one.candidates)
+        best = " and ".join(dict.fromkeys(chosen))
         lines.append(f"{workload}: best of {count} candidates, {spent_s:.1f} s{budget} searched: {best}")
     return lines
 

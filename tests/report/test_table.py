@@ -125,7 +125,7 @@ FOUND = dataclasses.replace(
     OK,
     workload="roof/compute/bf16",
     metrics={"search_tried": 21.0, "search_s": 2.43, "search_budget_s": 3.0, "search_rate": 8e14},
-    candidate="roof/compute/bf16@shape=8192",
+    candidates=("roof/compute/bf16@shape=8192",),
 )
 
 
@@ -139,11 +139,11 @@ def test_searches_of_several_devices_are_one_line() -> None:
     other = dataclasses.replace(
         FOUND,
         device="cuda:1",
-        candidate="roof/compute/bf16@shape=4096",
+        candidates=("roof/compute/bf16@shape=4096",),
         metrics={"search_tried": 19.0, "search_s": 2.9},
     )
     text = " ".join(rendered([FOUND, other, dataclasses.replace(FOUND, device="cuda:2")]).split())
-    assert "best of 19 to 21 candidates, 2.9 s of 3 s searched: shape=8192, shape=4096" in text
+    assert "best of 19 to 21 candidates, 2.9 s of 3 s searched: shape=8192 and shape=4096" in text
 
 
 def test_a_search_of_before_the_budget_was_kept_is_shown_without() -> None:
