@@ -1,13 +1,16 @@
-"""The progress of a run on stderr: a bar with the time left on a terminal, a line per replicate in a pipe."""
+"""The progress of a run on stderr: a bar with the time left on a terminal, a line a replicate or minute in a pipe."""
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bench.units import show_duration
+
+_SILENT_S = 60.0  # in a pipe, at most
 
 
 class RunProgress:
@@ -25,7 +28,8 @@ class RunProgress:
             disable=not console.is_terminal,
         )
         self._task = self._bar.add_task("starting", total=None, left="")
-        self._last_line = ""
+        self._last_stage = ""
+        self._last_line_s = 0.0
 
     def __enter__(self) -> RunProgress:
         self._bar.start()
@@ -43,6 +47,8 @@ class RunProgress:
         left = "" if left_s is None else f"{show_duration(left_s)} left"
         self._bar.update(self._task, completed=done, total=total, description=doing, left=left)
         stage = doing.partition("  ")[0]
-        if not self._console.is_terminal and stage != self._last_line:
-            self._last_line = stage
+        now_s = time.monotonic()
+        is_due = stage != self._last_stage or now_s >= self._last_line_s + _SILENT_S
+        if not self._console.is_terminal and is_due:
+            self._last_stage, self._last_line_s = stage, now_s
             self._console.print(f"{stage}, {done} of {total} done" + (f", about {left}" if left else ""))
