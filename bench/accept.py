@@ -1,12 +1,14 @@
-"""An acceptance: what the criteria need is measured until each of them is decided, or no look is left."""
+"""An acceptance: a soak if the criteria have one, then what they need until all is decided or no look is left."""
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import run
+from bench import soak as soaks
 from bench.acceptance.judge import judge
 from bench.criteria.model import Criteria
 from bench.device import select
@@ -14,7 +16,7 @@ from bench.errors import ImpossibleDevice, Interrupted, MissingDevice, UsageErro
 from bench.plan import make_plan
 from bench.schema import Row
 from bench.suite import Suite
-from bench.types import DeviceInfo, Plan
+from bench.types import DeviceInfo, Plan, Soak
 
 # Replicates that were disturbed from outside are set aside by the judge: as many again may take their place.
 _MOST = 2
@@ -58,12 +60,14 @@ def plan_of(
     Raises:
         UsageError: the criteria name no workload, so nothing would be measured that they could be judged by.
     """
-    if not criteria.workloads:
+    soak = soak_of(criteria)
+    if not (criteria.workloads or soak):
         raise UsageError(
             f"{criteria.path} names no workload", "Give it a criterion of performance, see docs/acceptance.md"
         )
-    suite = Suite(f"accept-{criteria.path.stem}", workloads=criteria.workloads, timeout_s=_TIMEOUT_S)
-    return make_plan(
+    workloads = criteria.workloads or (soak.workload,)  # type: ignore[union-attr]
+    suite = Suite(f"accept-{criteria.path.stem}", workloads=workloads, timeout_s=_TIMEOUT_S)
+    plan = make_plan(
         suite,
         devices,
         replicates=_MOST * criteria.looks[-1],
@@ -72,6 +76,16 @@ def plan_of(
         telemetry_hz=telemetry_hz,
         anonymous=anonymous,
     )
+    plan = dataclasses.replace(plan, soak=soak)
+    return plan if criteria.workloads else soaks.alone(plan)
+
+
+def soak_of(criteria: Criteria) -> Soak | None:
+    """The soak that they demand: it comes first, and what is measured after it follows a cool-down."""
+    one = criteria.soak
+    if one is None:
+        return None
+    return Soak.lasting(one.workload, float(one.limit.stated["at_least"]) * 3600, one.cool_down_minutes * 60)
 
 
 def require_same(plan: Plan, criteria: Criteria) -> None:

@@ -62,7 +62,7 @@ def past(plan: Plan, out: Path) -> Durations | None:
 def _task(plan: Plan) -> tuple[object, ...]:
     """What decides how long a run takes, as far as a plan says it."""
     devices = [(device.kind, device.name) for device in plan.devices]
-    return dict(plan.workloads), plan.policy_id, plan.replicates, plan.arms, devices
+    return dict(plan.workloads), plan.policy_id, plan.replicates, plan.arms, plan.soak, devices
 
 
 def _duration_s(started_at: str, rows: Sequence[Mapping[str, Any]]) -> float | None:

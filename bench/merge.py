@@ -14,7 +14,7 @@ from bench import fitness, peaks, registry, schema
 from bench.schema import Row
 from bench.telemetry import window
 from bench.telemetry.reading import Reading
-from bench.types import Item, Job, Plan, Work
+from bench.types import SOAK_ARM, Item, Job, Plan, Work
 
 # (before, after) in ns
 Calibration = tuple[int, int]
@@ -51,8 +51,9 @@ def finish(
         calibration = calibrations.get(calibration_key(row["concurrency_group"], row["rank"]))
         if calibration is not None:
             row["calibration_before_ns"], row["calibration_after_ns"] = calibration
+        hz = plan.soak.telemetry_hz if plan.soak and row["arm"] == SOAK_ARM else plan.telemetry_hz
         of_devices = [series.get(one, []) for one in _devices_of(row, plan)]
-        _fill_state(row, of_devices, plan.telemetry_hz, answers_for_ns.get(row_key(row)))
+        _fill_state(row, of_devices, plan.telemetry_hz and hz, answers_for_ns.get(row_key(row)))
         is_mixed = len(environments[row["device"], row["device_index"], row["arm"]]) > 1
         row["validity"] = _validity(row | {"fraction_of_roof": typical.get(_replicates_key(row))}, is_mixed)
     missing = [row for row in _interrupted_rows(plan) if row_key(row) not in by_key]
@@ -61,7 +62,7 @@ def finish(
 
 def row_key(row: Row) -> tuple[Any, ...]:
     """What there is to be one row of in a run."""
-    return row["workload"], row["device"], row["device_index"], row["replicate"], row["arm"]
+    return row["workload"], row["device"], row["device_index"], row["replicate"], row["arm"], row["session"]
 
 
 def calibration_key(concurrency_group: str | None, rank: int | None) -> str:

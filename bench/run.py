@@ -1,27 +1,29 @@
-"""One run: search the roofs, then replicate passes in fresh processes, then the merge into one file.
+"""One run: a soak if it has one, the search of roofs, replicate passes in fresh processes, the merge into one file.
 
 Passes follow each other, so that drift hits all workloads alike; within a pass their order is random.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
 import random
 import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from bench import merge, recovery, registry, schema, store
-from bench.errors import Interrupted, VnbenchError
+from bench.errors import Interrupted
 from bench.launch import local, process, signals
 from bench.launch.sampler import Sampler
 from bench.schema import Row
+from bench.soaking import Soaking, cool_down
 from bench.store import RunFolder
-from bench.types import DeviceInfo, Item, Job, Metric, Plan, Status
+from bench.types import DeviceInfo, Item, Job, Metric, Plan, Soak, Status
 
 # A later pass is begun only if it fits into the budget at the pace of the longest one so far.
 _PACE = 1.05
@@ -74,17 +76,15 @@ def execute(
     folder = store.begin(out, plan, kept)
     try:
         run = _Run(folder, observer, budget_s, kept, enough)
-        log = folder.logs / "telemetry.log"
         try:
-            with (
-                signals.noted(run.note_signal),
-                Sampler(plan, folder.telemetry, log, os.getpid(), run.clock_offset_ns) as sampler,
-            ):
-                run.search()
-                run.passes()
-                obstacle = sampler.obstacle()
-                if obstacle is not None:
-                    observer.note(f"the devices' state was not read to the end: {obstacle}")
+            with signals.noted(run.note_signal):
+                if plan.soak is not None:
+                    with run.sampled(plan.soak.telemetry_hz):
+                        run.soak(plan.soak)
+                if plan.replicates:
+                    with run.sampled(plan.telemetry_hz):
+                        run.search()
+                        run.passes()
         except Interrupted as interrupt:
             path, finished = recovery.commit(folder)
             raise Interrupted(
@@ -108,10 +108,11 @@ class _Run:
         self.enough = enough
         self.plan = folder.plan
         self.observer = observer
+        self.kept_rows = kept
         self.kept = {merge.row_key(row) for row in kept}
         self.items = _chosen(kept)
         self.next_sequence: dict[tuple[int, str], int] = {}  # by replicate and kind of device
-        for row in kept:
+        for row in (one for one in kept if one["arm"] is None):
             key = row["replicate"], row["device"]
             self.next_sequence[key] = max(self.next_sequence.get(key, 0), row["sequence"] + 1)
         self.replicates_begun = 0
@@ -123,7 +124,7 @@ class _Run:
         self.signum: int | None = None  # a signal to end, once it has come
         self.done = 0
         self.total = sum(
-            (name, device.kind, device.index, replicate, None) not in self.kept
+            (name, device.kind, device.index, replicate, None, None) not in self.kept
             for group in self.groups
             for name in self.plan.workloads[group[0].kind]
             for device in registry.measured_by(name, group)
@@ -134,6 +135,30 @@ class _Run:
     def groups(self) -> list[list[DeviceInfo]]:
         """Devices that are loaded together: all of a kind."""
         return [list(group) for _, group in itertools.groupby(self.plan.devices, key=lambda device: device.kind)]
+
+    @contextlib.contextmanager
+    def sampled(self, hz: float) -> Iterator[None]:
+        """In here the devices' state is read so often, unless the plan is to read none."""
+        plan = dataclasses.replace(self.plan, telemetry_hz=self.plan.telemetry_hz and hz)
+        log = self.folder.logs / "telemetry.log"
+        with Sampler(plan, self.folder.telemetry, log, os.getpid(), self.clock_offset_ns) as sampler:
+            yield
+            obstacle = sampler.obstacle()
+            if obstacle is not None:
+                self.observer.note(f"the devices' state was not read to the end: {obstacle}")
+
+    # ------------------------------------------------------------ soak
+
+    def soak(self, soak: Soak) -> None:
+        """The sustained load, and a pause after it where more is to be measured. The budget is of what follows."""
+        soaking = Soaking(
+            self.folder, soak, self.kept_rows, self.clock_offset_ns, self.observer, self._write_death, self._end_if_told
+        )
+        if soaking.run() and self.plan.replicates:
+            cool_down(self.folder, soak, self.observer, self._end_if_told)
+        passed_s = time.monotonic() - self.began_s
+        self.began_s += passed_s
+        self.deadline_s = None if self.deadline_s is None else self.deadline_s + passed_s
 
     # ------------------------------------------------------------ search
 
@@ -158,7 +183,7 @@ class _Run:
 
     def _note_search(self, outcome: process.Outcome) -> list[Job]:
         """Keep what a search found, or that it died over an item; give what is left of its job, if anything."""
-        _raise_fatal(outcome)
+        outcome.raise_fatal()
         job = outcome.job
         for event in outcome.events:
             name = job.items[event["item"]].workload if "item" in event else ""
@@ -204,7 +229,7 @@ class _Run:
             name
             for name in self.plan.workloads[kind]
             if any(
-                (name, kind, device.index, replicate, None) not in self.kept
+                (name, kind, device.index, replicate, None, None) not in self.kept
                 for device in registry.measured_by(name, group)
             )
         ]
@@ -243,7 +268,7 @@ class _Run:
             world_size = len(group) * registry.devices_of(group[0].items[0].workload)
             together = [dataclasses.replace(job, world_size=world_size, rank=rank) for rank, job in enumerate(group)]
             for outcome in local.run_group(together, self.folder.lock_fd, self._on_event, self._end_if_told):
-                _raise_fatal(outcome)
+                outcome.raise_fatal()
                 self._note_calibration(outcome)
                 pending += self._bury(outcome)
 
@@ -252,7 +277,8 @@ class _Run:
         if outcome.death is None:
             return []
         for index in range(outcome.finished, outcome.lost):
-            self._write_death(outcome.job, index, *outcome.death, begun_ns=outcome.begun_ns)
+            self._write_death(outcome.job, index, *outcome.death, outcome.begun_ns)
+            self._on_event(outcome.job, {"event": "done", "item": index})
         return outcome.rest
 
     def _write_death(self, job: Job, index: int, status: Status, reason: str, begun_ns: int) -> None:
@@ -262,7 +288,6 @@ class _Run:
         if not (self.folder.path / store.part_name(row)).exists():  # it may have died just after writing its own
             store.write_part(self.folder.path, row, self.plan)
             self.observer.note(f"{row['workload']} on {job.device.label}: {status}: {reason}")
-        self._on_event(job, {"event": "done", "item": index})
 
     def _note_calibration(self, outcome: process.Outcome) -> None:
         for event in outcome.events:
@@ -349,10 +374,3 @@ def _search_metrics(event: Mapping[str, Any]) -> tuple[Metric, ...]:
         Metric("search_s", event["spent_s"], "s"),
         Metric("search_budget_s", event["budget_s"], "s"),
     )
-
-
-def _raise_fatal(outcome: process.Outcome) -> None:
-    if outcome.fatal is not None:
-        error = VnbenchError(outcome.fatal["what"], outcome.fatal["remedy"])
-        error.exit_code = outcome.fatal["code"]
-        raise error

@@ -22,7 +22,7 @@ import pyarrow as pa
 from bench.columns import COLUMNS, TELEMETRY_COLUMNS
 from bench.registry import Workload
 from bench.spec import canonical_json
-from bench.types import Job, Plan, Status
+from bench.types import SOAK_ARM, Job, Plan, Status
 
 VERSION = 1
 VERSION_KEY = b"vnbench.schema_version"
@@ -63,8 +63,7 @@ def blank_row(job: Job, index: int, workload: Workload, status: Status, reason: 
         "device_reason": job.device.reason,
         "device_name": job.device.name,
         "replicate": job.replicate,
-        "session": job.replicate if job.arm else None,
-        "arm": job.arm.name if job.arm else None,
+        **_no_replicate(job, index),
         "sequence": job.sequence + index,
         "world_size": job.world_size,
         "rank": job.rank,
@@ -76,6 +75,13 @@ def blank_row(job: Job, index: int, workload: Workload, status: Status, reason: 
         "reason": reason,
         "validity": ["simulated"] if job.device.kind == "fake" else [],
     }
+
+
+def _no_replicate(job: Job, index: int) -> Row:
+    """What tells the rows that must not be pooled as replicates: those of an A/B session, and stretches of a soak."""
+    if job.task == "soak":
+        return {"session": job.sequence + index, "arm": SOAK_ARM}
+    return {"session": job.replicate if job.arm else None, "arm": job.arm.name if job.arm else None}
 
 
 def window_columns(from_ns: int, until_ns: int, clock_offset_ns: int) -> Row:

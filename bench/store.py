@@ -29,7 +29,7 @@ from bench.files import DAMAGE, write_atomically, write_table, writing
 from bench.schema import Row
 from bench.telemetry.reading import Reading
 from bench.telemetry.sampler import read_back
-from bench.types import Plan
+from bench.types import SOAK_ARM, Plan
 
 # Folders whose Parquet files are no results.
 _NO_RESULTS = frozenset({".incomplete", ".arms", "baselines", "telemetry"})
@@ -171,7 +171,9 @@ def write_part(folder: Path, row: Row, plan: Plan) -> None:
 
 def part_name(row: Row) -> str:
     """The file of one row: unique within its run, in the order of the passes."""
-    return f"part-{row['replicate']:04d}-{row['device']}{row['device_index']:03d}-{row['sequence']:04d}.parquet"
+    stage = "soak-" if row["arm"] == SOAK_ARM else ""
+    place = f"{row['device']}{row['device_index']:03d}-{row['sequence']:04d}"
+    return f"part-{stage}{row['replicate']:04d}-{place}.parquet"
 
 
 def result_path(out: Path, plan: Plan) -> Path:

@@ -15,7 +15,7 @@ from bench import errors, fitness
 from bench.fitness import Finding
 from bench.schema import Row
 from bench.stats import Interval, geometric_mean, log_t_interval
-from bench.types import FAILURES
+from bench.types import FAILURES, SOAK_ARM
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,28 @@ _WORST_FIRST = ("wrong", "crashed", "oom", "timeout", "failed", "interrupted", "
 def summarize(rows: Iterable[Row]) -> list[Summary]:
     """One summary per workload and device, in the order of first appearance by name; roofs come last."""
     groups: dict[tuple[str, str], list[Row]] = {}
-    for row in map(_judged, rows):
+    for row in _without_stretches(map(_judged, rows)):
         device = row["device"] if row["device"] == "cpu" else f"{row['device']}:{row['device_index']}"
         groups.setdefault((row["workload"], device), []).append(row)
     found = [_summary(workload, device, group) for (workload, device), group in groups.items()]
     return sorted(found, key=lambda one: (one.is_roof, one.workload, one.device))
+
+
+def _without_stretches(rows: Iterable[Row]) -> list[Row]:
+    """The stretches of a soak's process are one replicate: of those that are ok, the median one stands for all."""
+    found = []
+    processes: dict[tuple[str, str, int, int], list[Row]] = {}
+    for row in rows:
+        if row["arm"] == SOAK_ARM and row["status"] == "ok":
+            key = row["workload"], row["device"], row["device_index"], row["replicate"]
+            processes.setdefault(key, []).append(row)
+        else:
+            found.append(row)
+    for stretches in processes.values():
+        flags = sorted({flag for row in stretches for flag in row["validity"] or ()})
+        median = sorted(stretches, key=lambda row: float(row["value"]))[len(stretches) // 2]
+        found.append(median | {"validity": flags})
+    return found
 
 
 def spreads(summaries: Sequence[Summary]) -> list[Spread]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -212,6 +213,46 @@ class Duet:
         return content_id({"duet": dataclasses.asdict(self)})
 
 
+# In the place of an arm, for the rows of a soak: they are no replicates, either.
+SOAK_ARM = "soak"
+
+_SHORTEST_STRETCH_S = 60.0
+_FEWEST_STRETCHES, _MOST_STRETCHES = 4, 240
+_READINGS = 20_000  # of each device: what a soak of a day leaves is to be read in seconds
+
+
+@dataclass(frozen=True)
+class Soak:
+    """A sustained load on all devices of a run together, before all else: stretches of one workload, each a row."""
+
+    workload: str
+    stretches: int
+    stretch_s: float
+    telemetry_hz: float  # readings of the devices' state per second meanwhile
+    cool_down_s: float = 300.0  # what may pass at most until the measuring begins
+
+    @classmethod
+    def lasting(cls, workload: str, seconds: float, cool_down_s: float = 300.0) -> Soak:
+        """Stretches of a minute; shorter ones in a soak of less than four, longer ones in one of more than four hours.
+
+        A stretch is what a crash may cost.
+        """
+        stretch_s = min(_SHORTEST_STRETCH_S, seconds / _FEWEST_STRETCHES)
+        if seconds / stretch_s > _MOST_STRETCHES:
+            stretch_s = float(math.ceil(seconds / _MOST_STRETCHES))
+        hz = min(10.0, max(0.1, _READINGS / seconds))
+        return cls(workload, math.ceil(round(seconds / stretch_s, 6)), stretch_s, hz, cool_down_s)
+
+    @property
+    def seconds(self) -> float:
+        return self.stretches * self.stretch_s
+
+    @property
+    def policy(self) -> Policy:
+        """Of a stretch: sampled from its beginning to its end."""
+        return Policy("count", 1, warmup_min_s=0.0, min_samples=1, max_samples=10**9, max_s=self.stretch_s)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that a run set out to do. It travels in the result's metadata, so a run can be resumed from it."""
@@ -234,6 +275,7 @@ class Plan:
     arms: tuple[Arm, ...] = ()  # of an A/B test, whose sessions are its replicates
     duet: Duet = Duet()
     trial: Trial = Trial()
+    soak: Soak | None = None
 
     @property
     def policy_id(self) -> str:
@@ -248,6 +290,7 @@ class Plan:
         values["policy"] = Policy(**_known(Policy, values["policy"]))
         values["arms"] = tuple(Arm(**_known(Arm, arm)) for arm in values.get("arms", ()))
         values["duet"] = Duet(**_known(Duet, values.get("duet", {})))
+        values["soak"] = Soak(**_known(Soak, values["soak"])) if values.get("soak") else None
         trial = _known(Trial, values.get("trial", {}))
         values["trial"] = Trial(**trial | {"looks": tuple(trial.get("looks", Trial.looks))})
         return cls(**values)
@@ -284,7 +327,7 @@ class Job:
     folder: str  # where rows are written
     scratch: str  # where workloads keep files of their own
     clock_offset_ns: int = 0  # the run's clock less the monotonic one: UTC at the run's start, which no step can move
-    task: Literal["measure", "search", "probe", "calibrate"] = "measure"
+    task: Literal["measure", "search", "probe", "calibrate", "soak"] = "measure"
     arm: Arm | None = None  # of an A/B session; the replicate is its number
     sequence: int = 0  # of the first item, within the replicate
     world_size: int = 1
@@ -300,7 +343,8 @@ class Job:
     @property
     def concurrency_group(self) -> str:
         """Rows that share it were loaded together."""
-        return f"{self.plan.run_id}-{self.replicate}-{self.sequence}-{self.device.kind}"
+        stage = f"soak{self.replicate}" if self.task == "soak" else f"{self.replicate}"
+        return f"{self.plan.run_id}-{stage}-{self.sequence}-{self.device.kind}"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Job:

@@ -162,16 +162,16 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
             before = host.read(os.getppid())
             measurement = measure(case, device, job.plan.policy, _deadline_ns(job, device))
             window = host.window(before, host.read(os.getppid()))
-            row |= _sample_columns(measurement, job.clock_offset_ns) | window.columns
+            row |= sample_columns(measurement, job.clock_offset_ns) | window.columns
             metrics = [*case.metrics(measurement), *item.candidate_metrics, *_expense(ready.prepare_s, device)]
             last = checked(case)
-            row |= _result_columns(case, measurement, metrics)
-        row |= _check_columns(first, last)
+            row |= result_columns(case, measurement, metrics)
+        row |= check_columns(first, last)
     except _Decided as decided:
         row |= {"status": decided.status, "reason": decided.reason}
         return []
     except WrongAnswer as wrong:
-        row |= {"status": "wrong", "reason": str(wrong)} | _check_columns(wrong.check, wrong.check)
+        row |= {"status": "wrong", "reason": str(wrong)} | check_columns(wrong.check, wrong.check)
         return []
     except OutputNotWritable:
         raise
@@ -221,7 +221,7 @@ def _deadline_ns(job: Job, device: Device) -> int | None:
     return device.now_ns() + round((job.deadline_s - time.monotonic()) * 1e9)
 
 
-def _sample_columns(measurement: Measurement, clock_offset_ns: int) -> Row:
+def sample_columns(measurement: Measurement, clock_offset_ns: int) -> Row:
     return {
         "elapsed_ns": list(measurement.elapsed_ns),
         "warmup_ns": list(measurement.warmup_ns),
@@ -232,7 +232,7 @@ def _sample_columns(measurement: Measurement, clock_offset_ns: int) -> Row:
     }
 
 
-def _result_columns(case: Case, measurement: Measurement, metrics: list[Metric]) -> Row:
+def result_columns(case: Case, measurement: Measurement, metrics: list[Metric]) -> Row:
     work, median_ns = case.work, statistics.median(measurement.elapsed_ns)
     value = work.rate(median_ns)
     if value is None:
@@ -256,7 +256,7 @@ def _expense(prepare_s: float, device: Device) -> list[Metric]:
     return [Metric("prepare_s", prepare_s, "s"), *peak]
 
 
-def _check_columns(first: Check, last: Check) -> Row:
+def check_columns(first: Check, last: Check) -> Row:
     worst = max(first, last, key=lambda check: check.error)
     return {"check_error": worst.error, "check_tolerance": worst.tolerance, "output_sha256": last.output_sha256}
 

@@ -116,7 +116,9 @@ class Checkout:
                 arguments = path.read_bytes().decode(errors="replace").split("\0")
             except OSError:  # it has just ended
                 continue
-            if "bench.worker" in arguments and any(one.startswith(str(self.out)) for one in arguments):
+            if {"bench.worker", "bench.soak_worker"} & set(arguments) and any(
+                one.startswith(str(self.out)) for one in arguments
+            ):
                 found.append(int(path.parent.name))
         return found
 

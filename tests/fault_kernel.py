@@ -23,6 +23,7 @@ KINDS = (
     "hang-midway",  # once two rows are on disk, and only where FAULT_HANG is set
     "crash",
     "crash-on-1",  # on the device of that index
+    "crash-once",  # when two rows are on disk
     "exit",
     "lose-device",  # and with it this process's context
     "raise",
@@ -80,6 +81,9 @@ class FaultCase(Case):
             case "crash":
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "crash-on-1" if self.device.info.index == 1:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "crash-once" if self.midway and not (self.device.scratch / "crashed").exists():
+                (self.device.scratch / "crashed").touch()
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "exit":
                 os._exit(7)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench import registry
-from bench.acceptance import figures, states
+from bench.acceptance import figures, soaks, states
 from bench.acceptance.model import NODE, Finding, Judged, Verdict
 from bench.acceptance.rows import device_of
 from bench.criteria.facts import DEVICES, FACTS
-from bench.criteria.model import Answers, Criteria, Criterion, Inventory, Performance, State, Uniformity
+from bench.criteria.model import Answers, Criteria, Criterion, Inventory, Performance, Soak, State, Uniformity
 from bench.errors import UsageError
 from bench.schema import Row
 from bench.sequential import Design
@@ -40,7 +40,7 @@ def judge(plan: Plan, rows: Sequence[Row], criteria: Criteria) -> Verdict:
         plan.node,
         any(device.kind == "fake" for device in devices) or any("simulated" in (row["validity"] or ()) for row in rows),
         criteria.sha256,
-        tuple(Judged(one, _findings(one, devices, mine, criteria, design)) for one in criteria.criteria),
+        tuple(Judged(one, _findings(one, plan, devices, mine, criteria, design)) for one in criteria.criteria),
     )
 
 
@@ -50,7 +50,12 @@ def _place(row: Row) -> tuple[object, ...]:
 
 
 def _findings(
-    one: Criterion, devices: Sequence[DeviceInfo], rows: Sequence[Row], criteria: Criteria, design: Design
+    one: Criterion,
+    plan: Plan,
+    devices: Sequence[DeviceInfo],
+    rows: Sequence[Row],
+    criteria: Criteria,
+    design: Design,
 ) -> tuple[Finding, ...]:
     """Each device's; the node's where it is of all together."""
     if isinstance(one, Inventory) and one.what == DEVICES:
@@ -59,6 +64,8 @@ def _findings(
         return (Finding(NODE, "FAIL", _ABSENT[criteria.device]),)
     if not isinstance(one, Inventory):
         rows = [row for row in rows if row["reason"] != BUDGET_SPENT]  # it was not measured, and did not fail
+    if isinstance(one, Soak):
+        return tuple(soaks.soaked(one, each, plan, rows) for each in devices)
     if isinstance(one, Uniformity):
         return figures.uniformity(one, {each.label: _of(each, rows, one.workload) for each in devices}, design)
     if isinstance(one, Inventory) and FACTS[one.what].is_of_node:
@@ -87,4 +94,5 @@ def _judged_on(one: Criterion, devices: Sequence[DeviceInfo]) -> Sequence[Device
 
 def _of(device: DeviceInfo, rows: Sequence[Row], workload: str | None = None) -> list[Row]:
     mine = (row for row in rows if device_of(row) == device.label)
-    return [row for row in mine if workload is None or row["workload"] == workload]
+    # Of a workload replicates are asked for, and stretches of a soak are none.
+    return [row for row in mine if workload is None or (row["workload"] == workload and row["arm"] is None)]

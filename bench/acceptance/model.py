@@ -8,7 +8,7 @@ from typing import Literal
 
 from bench import errors
 from bench.criteria.facts import FACTS, STATES
-from bench.criteria.model import Criterion, Inventory, Performance, State
+from bench.criteria.model import Criterion, Inventory, Performance, Soak, State
 from bench.stats import Interval
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
@@ -94,6 +94,8 @@ def unit_of(criterion: Criterion) -> str:
     """The base unit of what is observed and of the limit; ``1`` for counts, fractions and what is no number."""
     if isinstance(criterion, Performance):
         return criterion.unit
+    if isinstance(criterion, Soak):
+        return "h"
     if isinstance(criterion, Inventory):
         return FACTS[criterion.what].unit
     return STATES[criterion.column].unit if isinstance(criterion, State) else "1"

@@ -22,6 +22,7 @@ from bench.cli.plan import plan
 from bench.cli.run import run
 from bench.cli.seal import countersign, seal
 from bench.cli.show import show
+from bench.cli.soak import soak
 from bench.cli.verify import verify
 from bench.cli.watch import watch
 
@@ -51,6 +52,7 @@ def cli() -> None:
     \b
     vnbench plan             how many nodes to inspect, how sure that is
     vnbench accept           does this node meet a contract's criteria?
+    vnbench soak --hours H   sustained load, and what it does to the rates
     vnbench judge RUN        the same of a result that is there
     vnbench criteria         the files that state them
     vnbench seal RUN         one signed file of a run and its verdict
@@ -68,7 +70,7 @@ def cli() -> None:
 _COMMANDS = (
     *(run, show, list_, info, watch),
     *(compare, ab, aa, gate, baseline, history, import_, pack),
-    *(plan, accept, judge, criteria, seal, countersign, verify, keygen),
+    *(plan, accept, soak, judge, criteria, seal, countersign, verify, keygen),
 )
 for command in _COMMANDS:
     # Set on each, for click asks only the first who calls a command.

@@ -34,6 +34,9 @@ def print_result(
     from bench import store
 
     plan, rows = store.read(path)
+    if plan.soak and not any(plan.workloads.values()):
+        _print_soak(plan, path, rows, as_json)
+        return 0
     if not plan.arms:
         _print_run(plan, path, rows, as_json)
         return 0
@@ -82,6 +85,17 @@ def _print_run(plan: Plan, path: Path, rows: Sequence[Row], as_json: bool) -> No
         click.echo(data.results_json(plan, path, summaries, spreads))
     else:
         table.show_results(table.console(), plan, summaries, spreads)
+
+
+def _print_soak(plan: Plan, path: Path, rows: Sequence[Row], as_json: bool) -> None:
+    from bench import sustained
+    from bench.report import soak, table
+
+    found = sustained.figures(plan, rows)
+    if as_json:
+        click.echo(soak.to_json(plan, path, found, None))
+    else:
+        soak.show(table.console(), plan, found)
 
 
 def _print_verdicts(

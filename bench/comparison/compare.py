@@ -79,16 +79,20 @@ def compare(
     """Compare all sides with the one at ``reference``.
 
     Raises:
-        UsageError: all measurements are of A/B sessions, whose arms are no sides.
+        UsageError: all measurements are of A/B sessions, whose arms are no sides, or of soaks.
     """
     table, side, sides = gathered.table, gathered.side, gathered.sides
     notes: tuple[str, ...] = ()
     arms = coded(table, "arm")
     is_side = arms.codes == len(arms.texts) - 1
     if len(is_side) and not is_side.any():
-        raise UsageError("there are only measurements of A/B sessions here", "vnbench ab says what those found")
+        raise UsageError(
+            "there are only measurements of A/B sessions or soaks here", "vnbench show says what those found"
+        )
     if not is_side.all():
-        notes += (f"{int((~is_side).sum())} measurements of A/B sessions are left out: their arms are no sides",)
+        notes += (
+            f"{int((~is_side).sum())} measurements of A/B sessions or soaks are left out: they are no replicates",
+        )
         table, side = table.filter(pa.array(is_side)), side[is_side]
     observed = observe(table, side, len(sides))
     contrast = contrasts.contrast(observed, reference, tolerance, confidence, is_open)

@@ -24,6 +24,7 @@ from bench.criteria.model import (
     Inventory,
     Limit,
     Performance,
+    Soak,
     State,
     Uniformity,
     is_version,
@@ -44,6 +45,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "uniformity": ("workload",),
     "state": ("column", "unit"),
     "answers": ("workloads",),
+    "soak": ("hours", "workload", "cool_down_minutes"),
 }
 _LIMITS_OF: Mapping[str, tuple[str, ...]] = {
     "inventory": ("at_least", "at_most", "equal", "one_of"),
@@ -51,7 +53,9 @@ _LIMITS_OF: Mapping[str, tuple[str, ...]] = {
     "uniformity": ("at_least",),
     "state": ("at_least", "at_most", "equal", "none_of"),
     "answers": (),
+    "soak": (),
 }
+_MOST_HOURS = 1000
 _OF = ("measured roof", "datasheet")
 
 
@@ -107,7 +111,9 @@ class _Reader:
             self.criterion(kind, entry, index) for kind in KINDS for index, entry in enumerate(self.tables(data, kind))
         ]
         if not found:
-            self.bad("", "inventory, performance, uniformity, state, answers", "are all missing: nothing is demanded")
+            self.bad("", ", ".join(KINDS), "are all missing: nothing is demanded")
+        if sum(isinstance(one, Soak) for one in found) > 1:
+            self.bad("", "soak", "is there twice; a node is soaked once")
         seen: set[str] = set()
         for one in found:
             if one.id in seen:
@@ -149,6 +155,7 @@ class _Reader:
             "uniformity": self.uniformity,
             "state": self.state,
             "answers": self.answers,
+            "soak": self.soak,
         }
         found: Criterion = make[kind](entry, place, common)
         return found
@@ -208,7 +215,22 @@ class _Reader:
             self.bad(place, "at_least", "must be below 1: about half of all devices are below their median")
         return Uniformity(**common, limit=limit, workload=workload)
 
+    def soak(self, entry: Mapping[str, Any], place: str, common: Mapping[str, Any]) -> Soak:
+        workload = self.workload(entry, place)
+        if registry.devices_of(workload) > 1:
+            self.bad(place, "workload", f"{workload} takes several devices together; a soak loads each by itself")
+        hours = self.between(entry, place, "hours", 1e-6, _MOST_HOURS)
+        pause = self.between({"cool_down_minutes": Soak.cool_down_minutes, **entry}, place, "cool_down_minutes", 0, 60)
+        return Soak(**common, limit=Limit(at_least=hours), workload=workload, cool_down_minutes=pause)
+
     # ------------------------------------------------------------ values
+
+    def between(self, entry: Mapping[str, Any], place: str, key: str, least: float, most: float) -> float:
+        if key not in entry:
+            self.bad(place, key, "is missing")
+        if not _is_number(entry[key]) or not least <= entry[key] <= most:
+            self.bad(place, key, f"is {_shown(entry[key])}; it is a number from {least:g} to {most:g}")
+        return float(entry[key])
 
     def workload(self, entry: Mapping[str, Any], place: str, key: str = "workload") -> str:
         text = self.text(entry, key, place)

@@ -116,12 +116,21 @@ class Answers(Criterion):
     workloads: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Soak(Criterion):
+    """So many hours under a sustained load, with right answers all the way; ``limit`` is the hours."""
+
+    workload: str = ""
+    cool_down_minutes: float = 5.0  # at most, before anything else is measured
+
+
 KINDS: dict[str, type[Criterion]] = {
     "inventory": Inventory,
     "performance": Performance,
     "uniformity": Uniformity,
     "state": State,
     "answers": Answers,
+    "soak": Soak,
 }
 
 
@@ -141,6 +150,11 @@ class Criteria:
     sha256: str  # of the file's bytes
     confidence: float = 0.95  # of each criterion on each device, at all looks together
     looks: tuple[int, ...] = field(default=(5, 8, 12))
+
+    @property
+    def soak(self) -> Soak | None:
+        """The one there may be."""
+        return next((one for one in self.criteria if isinstance(one, Soak)), None)
 
     @property
     def workloads(self) -> tuple[str, ...]:

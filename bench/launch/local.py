@@ -17,6 +17,7 @@ def run_group(
     lock_fd: int,
     on_event: Callable[[Job, Event], None] = lambda job, event: None,
     on_poll: Callable[[], None] = lambda: None,
+    again: Callable[[Outcome], Job | None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Start a worker per job, let them begin each item together, and wait for all.
 
@@ -25,13 +26,14 @@ def run_group(
     Args:
         lock_fd: the lock of the run's folder, which the workers share.
         on_poll: called about twice a second; what it raises ends the workers.
+        again: asked when a worker has ended; a worker for the job that it gives is started beside the others.
     """
     workers: list[WorkerProcess] = []
     try:
         for job in jobs:
             on_poll()
             workers.append(WorkerProcess(job, lock_fd, len(jobs)))
-        _attend(workers, on_event, on_poll)
+        _attend(workers, on_event, on_poll, lambda outcome: _started(again(outcome), lock_fd, len(jobs)))
         return [worker.outcome for worker in workers]
     finally:
         for worker in workers:
@@ -39,8 +41,15 @@ def run_group(
             os.close(worker.events_fd)
 
 
+def _started(job: Job | None, lock_fd: int, group_size: int) -> list[WorkerProcess]:
+    return [] if job is None else [WorkerProcess(job, lock_fd, group_size)]
+
+
 def _attend(
-    workers: Sequence[WorkerProcess], on_event: Callable[[Job, Event], None], on_poll: Callable[[], None]
+    workers: list[WorkerProcess],
+    on_event: Callable[[Job, Event], None],
+    on_poll: Callable[[], None],
+    successors: Callable[[Outcome], list[WorkerProcess]],
 ) -> None:
     with selectors.DefaultSelector() as selector:
         for worker in workers:
@@ -54,7 +63,12 @@ def _attend(
                     on_event(worker.job, event)
                 if worker.ended:
                     selector.unregister(worker.events_fd)
+            ended = [worker for worker in alive if worker.ended]
             alive = [worker for worker in alive if not worker.ended]
+            for worker in (one for dead in ended for one in successors(dead.outcome)):
+                selector.register(worker.events_fd, selectors.EVENT_READ)
+                workers.append(worker)
+                alive.append(worker)
             _release_together(alive)
             for worker in alive:
                 worker.kill_if_late()

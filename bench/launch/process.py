@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import child
-from bench.errors import CannotStart
+from bench.errors import CannotStart, VnbenchError
 from bench.files import writing
 from bench.types import Job, Status
 
@@ -25,6 +25,9 @@ _START_S = 120.0
 _GRACE_S = 20.0
 # What its libraries may take to shut down after its last word.
 _EXIT_S = 20.0
+
+
+_MODULES = dict.fromkeys(("measure", "search", "probe", "calibrate"), "bench.worker") | {"soak": "bench.soak_worker"}
 
 
 @dataclasses.dataclass
@@ -38,6 +41,13 @@ class Outcome:
     death: tuple[Status, str] | None = None  # what befell it, and the item that was begun and not finished
     fatal: Event | None = None  # why the worker gave up
     begun_ns: int = 0  # when the last item began, on the monotonic clock; 0 where none did
+
+    def raise_fatal(self) -> None:
+        """Raises VnbenchError with the worker's own words and exit code, where it gave up."""
+        if self.fatal is not None:
+            error = VnbenchError(self.fatal["what"], self.fatal["remedy"])
+            error.exit_code = self.fatal["code"]
+            raise error
 
     @property
     def lost(self) -> int:
@@ -104,7 +114,7 @@ class WorkerProcess:
         variables = place.variables if place else child.environment()
         with self.log.open("wb") as log, _closing(worker_fd, on_error=self.events_fd):
             self.process = subprocess.Popen(
-                [*place.command, *arguments] if place else child.command("bench.worker", *arguments),
+                [*place.command, *arguments] if place else child.command(_MODULES[job.task], *arguments),
                 # Threads are shared out, or the processes would fight over the cores.
                 env={**variables, **thread_variables(group_size, variables)},
                 cwd=place.folder if place else None,

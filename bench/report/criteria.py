@@ -18,6 +18,7 @@ from bench.criteria.model import (
     Criterion,
     Inventory,
     Performance,
+    Soak,
     State,
     Uniformity,
     kind_of,
@@ -100,6 +101,8 @@ def sentence(one: Criterion, device: str) -> str:
         return f"In {one.workload}, no {each} may be slower than {_percent(one.limit.at_least)} of its node's median."
     if isinstance(one, State):
         return f"On each {each}, over all measurements: {STATES[one.column].words} must be {limit(one)}."
+    if isinstance(one, Soak):
+        return f"Before all else, {one.workload} loads each {each} for {limit(one)}, and no answer may be wrong."
     assert isinstance(one, Answers)
     asked = f"; {_listed(one.workloads)} must have been asked" if one.workloads else ""
     return f"No answer may be wrong{asked}."
