@@ -209,6 +209,7 @@ METRICS: Mapping[str, MetricFigure] = {
     **dict.fromkeys(("latency_s", "latency_ns", "launch_s", "operator_s"), MetricFigure("s", _LOWER)),
     **dict.fromkeys(("step_s", "forward_s", "backward_s", "update_s"), MetricFigure("s", _LOWER)),
     **dict.fromkeys(("product_s", "copy_s", "both_s"), MetricFigure("s", _LOWER)),
+    **dict.fromkeys(("memory_s", "h2d_s", "d2h_s", "decode_s"), MetricFigure("s", _LOWER)),
     **dict.fromkeys(("time_to_first_batch", "wait_p99"), MetricFigure("s", _LOWER)),
     "prepare_s": MetricFigure("s", _HIGHER + _LOWER),
     "peak_memory_bytes": MetricFigure("B", _HIGHER + _LOWER),

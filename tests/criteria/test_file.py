@@ -10,7 +10,7 @@ import pytest
 from bench import errors, peaks, registry, units
 from bench.criteria import facts
 from bench.criteria import file as files
-from bench.criteria.model import KINDS, Answers, Criteria, Inventory, Limit, Performance, Uniformity
+from bench.criteria.model import KINDS, Answers, Criteria, Inventory, Limit, Performance, Soak, Uniformity
 from bench.errors import UsageError
 from bench.report import criteria as words
 from tests.checkout import ROOT
@@ -27,6 +27,7 @@ XID = '[[state]]\nid = "xid"\ncolumn = "xids"\nat_most = 0\nsource = "x"\n'
 LOCKED = '[[state]]\nid = "locked"\ncolumn = "clocks_locked"\nequal = false\nsource = "x"\n'
 REASONS = '[[state]]\nid = "reasons"\ncolumn = "throttle_reasons"\nnone_of = ["hw_slowdown"]\nsource = "x"\n'
 ANSWERS = '[[answers]]\nid = "answers"\nsource = "x"\nworkloads = ["matmul/bf16/4096"]\n'
+SOAK = '[[soak]]\nid = "burn-in"\nworkload = "soak/64/mib1/tiny"\nhours = 24\nsource = "x"\n'
 
 
 def loaded(tmp_path: Path, text: str) -> Criteria:
@@ -47,6 +48,15 @@ def test_a_file_means_what_it_says(tmp_path: Path) -> None:
     assert by_id["alike"] == Uniformity("alike", Limit(0.9), "x", workload="matmul/bf16/8192")
     assert by_id["answers"] == Answers("answers", Limit(at_most=0), "x", workloads=("matmul/bf16/4096",))
     assert found.workloads == ("matmul/bf16/8192", "matmul/bf16/4096")
+
+
+def test_a_soak_is_hours_of_a_load_and_what_is_measured_after_it_knows_nothing_of_it(tmp_path: Path) -> None:
+    found = loaded(tmp_path, HEAD + FLOOR + SOAK + "cool_down_minutes = 2\n")
+    assert found.soak == Soak("burn-in", Limit(24.0), "x", workload="soak/64/mib1/tiny", cool_down_minutes=2.0)
+    assert found.workloads == ("matmul/bf16/8192",)
+    assert words.sentence(found.soak, "cuda") == (
+        "Before all else, soak/64/mib1/tiny loads each NVIDIA GPU for at least 24 h, and no answer may be wrong."
+    )
 
 
 def test_confidence_and_looks_may_be_left_out(tmp_path: Path) -> None:
@@ -83,7 +93,7 @@ BAD = [
     (HEAD.replace('title = "a test"', "") + XID, "'title' is missing"),
     (HEAD.replace('"cuda"', '"fake"') + XID, "'device' is 'fake'; it is the kind that is judged: cuda or cpu"),
     (HEAD + "hours = 24\n" + XID, "'hours' is not a key here; there are: format, title"),
-    (HEAD, "'inventory, performance, uniformity, state, answers' are all missing"),
+    (HEAD, "'inventory, performance, uniformity, state, answers, soak' are all missing"),
     (HEAD + "state = 3", "'state' is a list of tables: write [[state]]"),
     (HEAD + "[state]\nid = 1", "'state' is a list of tables: write [[state]]"),
     (HEAD + XID + XID, "'id' 'xid' is there twice"),
@@ -95,6 +105,15 @@ BAD = [
     (HEAD + "looks = [5, 8.0]\n" + XID, "'looks' is [5, 8.0]; it lists numbers of replicates"),
     (HEAD + "looks = [5, 1000]\n" + XID, "'looks' is [5, 1000]; it lists numbers of replicates up to 200"),
     (HEAD + "[[state]\n", "Expected"),
+    (HEAD + SOAK + SOAK.replace("burn-in", "again"), "'soak' is there twice; a node is soaked once"),
+    # a soak
+    (HEAD + SOAK.replace("hours = 24\n", ""), "[[soak]] burn-in: 'hours' is missing"),
+    (HEAD + SOAK.replace("24", "0"), "[[soak]] burn-in: 'hours' is 0; it is a number from 1e-06 to 1000"),
+    (HEAD + SOAK.replace("24", '"24h"'), "[[soak]] burn-in: 'hours' is '24h'; it is a number"),
+    (HEAD + SOAK.replace("24", "true"), "[[soak]] burn-in: 'hours' is True; it is a number"),
+    (HEAD + SOAK + "cool_down_minutes = 61\n", "'cool_down_minutes' is 61; it is a number from 0 to 60"),
+    (HEAD + SOAK + "at_least = 1\n", "[[soak]] burn-in: 'at_least' is not a key here"),
+    (HEAD + SOAK.replace("soak/64", "suds/64"), "[[soak]] burn-in: 'workload' no workload or suite 'suds/64"),
     # what all have
     (HEAD + XID.replace('id = "xid"\n', ""), "[[state]] number 1: 'id' is missing"),
     (HEAD + XID.replace('"xid"', '"X I D"'), "[[state]] number 1: 'id' is 'X I D'; it is up to 40 of"),
