@@ -162,6 +162,7 @@ def test_an_acceptance_that_is_killed_in_its_soak_goes_on_in_it_and_then_measure
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     plan, rows = checkout.read()
     assert [row["session"] for row in rows if row["arm"] == "soak"] == [0, 1, 2, 3]
+    assert all(row["telemetry_readings"] is not None for row in rows)
     assert plan.replicates >= 3  # more where something disturbed one
     assert by_status([row for row in rows if row["arm"] is None]) == {"ok": ["fault/slow"] * plan.replicates}
     assert max(started([row for row in rows if row["arm"]]).values()) < min(  # type: ignore[type-var]

@@ -13,8 +13,7 @@ from rich.table import Table
 from bench.report.judgements import SIMULATED
 from bench.sustained import Sustained
 from bench.types import Plan
-from bench.units import show as shown
-from bench.units import show_duration
+from bench.units import scaled, show_duration, significant
 
 _LEGEND = (
     "first: median of the first minute; steady: of the second half's stretches; kept: steady over first; slowest: of "
@@ -34,14 +33,15 @@ def show(out: Console, plan: Plan, found: Sequence[Sustained]) -> None:
         style="bold",
         soft_wrap=True,
     )
+    factor, unit = _scale(found)
     if any(device.kind == "fake" for device in plan.devices):
         out.print(SIMULATED, style="bold red")
     table = Table(box=None, pad_edge=False, padding=(0, 1), width=out.width)
-    table.add_column("device", no_wrap=True)
+    table.add_column(f"rates in {unit}", no_wrap=True)
     for name in ("first", "steady", "kept", "slowest", "node", "held s", "°C", "ECC", "wrong", "failed"):
         table.add_column(name, justify="right", overflow="fold")
     for one in found:
-        table.add_row(*_cells(one))
+        table.add_row(*_cells(one, factor))
     out.print(table)
     for line in remarks(found):
         out.print(line, soft_wrap=True)
@@ -78,15 +78,26 @@ def to_json(plan: Plan, path: Path, found: Sequence[Sustained], verdict: bytes |
     )
 
 
-def _cells(one: Sustained) -> list[str]:
-    unit = one.unit or ""
-    slowest = "–" if one.slowest is None else f"{shown(one.slowest, unit)} ({one.slowest_stretch})"
+def _scale(found: Sequence[Sustained]) -> tuple[float, str]:
+    """What all rates are shown divided by, and the unit that this leaves: one for the table."""
+    rates = [(rate, one.unit or "") for one in found for rate in (one.first_minute, one.slowest, one.steady) if rate]
+    if not rates:
+        return 1.0, "–"
+    largest, unit = max(rates)
+    number, shown = scaled(largest, unit)
+    return largest / number, shown
+
+
+def _cells(one: Sustained, factor: float) -> list[str]:
+    def rate(value: float | None) -> str:
+        return "–" if value is None else significant(value / factor, 4)
+
     return [
         one.device,
-        shown(one.first_minute, unit),
-        shown(one.steady, unit),
+        rate(one.first_minute),
+        rate(one.steady),
         _percent(one.kept),
-        slowest,
+        rate(one.slowest) if one.slowest is None else f"{rate(one.slowest)} ({one.slowest_stretch})",
         _percent(one.over_median),
         _number(one.throttle_s),
         _number(one.temperature_c_max),
