@@ -61,6 +61,7 @@ class Soaking:
         self.processes = {device: _next(stretches, device, "replicate") for device in devices}
         self.failures = dict.fromkeys(devices, 0)
         self.rates: dict[str, str] = {}  # of the last stretch, by the device's label
+        self.heard_s = time.monotonic()  # when the last stretch ended
 
     def run(self) -> bool:
         """Put the load on until every device has had its stretches; whether there was any left to do."""
@@ -68,7 +69,7 @@ class Soaking:
         jobs = [self._job(device, rank, len(devices)) for rank, device in enumerate(devices)]
         if jobs:
             self._tell()
-            local.run_group(jobs, self.folder.lock_fd, self._on_event, self.on_poll, self._again)
+            local.run_group(jobs, self.folder.lock_fd, self._on_event, self._poll, self._again)
         return bool(jobs)
 
     def _job(self, device: DeviceInfo, rank: int, world_size: int) -> Job:
@@ -88,6 +89,10 @@ class Soaking:
             rank=rank,
         )
 
+    def _poll(self) -> None:
+        self.on_poll()
+        self._tell()
+
     def _on_event(self, job: Job, event: process.Event) -> None:
         if event["event"] == "done":
             device = job.device
@@ -99,6 +104,7 @@ class Soaking:
             else:
                 self.rates[device.label] = event["status"]
                 self.observer.note(f"{device.label}, stretch {job.sequence + event['item']}: {event['status']}")
+            self.heard_s = time.monotonic()
             self._tell()
 
     def _again(self, outcome: process.Outcome) -> Job | None:
@@ -120,7 +126,8 @@ class Soaking:
     def _tell(self) -> None:
         total = self.soak.stretches * len(self.begun)
         least = min(self.begun.values())
-        left_s = (self.soak.stretches - least) * self.soak.stretch_s
+        since_s = min(time.monotonic() - self.heard_s, self.soak.stretch_s)
+        left_s = max(0.0, (self.soak.stretches - least) * self.soak.stretch_s - since_s)
         soaked = f"{show_duration(least * self.soak.stretch_s)} of {show_duration(self.soak.seconds)}"
         rates = ", ".join(f"{label} {rate}" for label, rate in sorted(self.rates.items()))
         self.observer.advance(sum(self.begun.values()), total, left_s, f"soak {soaked}  {rates}".rstrip())

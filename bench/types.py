@@ -216,8 +216,10 @@ class Duet:
 # In the place of an arm, for the rows of a soak: they are no replicates, either.
 SOAK_ARM = "soak"
 
-_SHORTEST_STRETCH_S = 60.0
-_FEWEST_STRETCHES, _MOST_STRETCHES = 4, 240
+LONGEST_SOAK_HOURS = 168.0  # a week: the longest burn-in that docs/soak.md has a source for; more fills the memory
+
+_STRETCH_S, _LONGEST_STRETCH_S = 60.0, 600.0
+_FEWEST_STRETCHES, _MANY_STRETCHES = 4, 240
 _READINGS = 20_000  # of each device: what a soak of a day leaves is to be read in seconds
 
 
@@ -235,11 +237,11 @@ class Soak:
     def lasting(cls, workload: str, seconds: float, cool_down_s: float = 300.0) -> Soak:
         """Stretches of a minute; shorter ones in a soak of less than four, longer ones in one of more than four hours.
 
-        A stretch is what a crash may cost.
+        A stretch is what a crash may cost, so none is longer than ten minutes.
         """
-        stretch_s = min(_SHORTEST_STRETCH_S, seconds / _FEWEST_STRETCHES)
-        if seconds / stretch_s > _MOST_STRETCHES:
-            stretch_s = float(math.ceil(seconds / _MOST_STRETCHES))
+        stretch_s = min(_STRETCH_S, seconds / _FEWEST_STRETCHES)
+        if seconds / stretch_s > _MANY_STRETCHES:
+            stretch_s = min(_LONGEST_STRETCH_S, float(math.ceil(seconds / _MANY_STRETCHES)))
         hz = min(10.0, max(0.1, _READINGS / seconds))
         return cls(workload, math.ceil(round(seconds / stretch_s, 6)), stretch_s, hz, cool_down_s)
 

@@ -171,6 +171,40 @@ def test_an_acceptance_that_is_killed_in_its_soak_goes_on_in_it_and_then_measure
 
 
 @pytest.mark.slow
+def test_an_acceptance_that_is_interrupted_in_its_soak_says_what_it_knows(checkout: Checkout) -> None:
+    contract = criteria(checkout, "hang-midway", FLOOR)
+    process = checkout.start("accept", "--criteria", contract, "--out", checkout.out, FAULT_HANG="1")
+    checkout.wait_for_log("hanging")
+    process.terminate()
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 143
+    assert "INCONCLUSIVE: burn-in on cpu: the soak ended before its time" in stdout
+    assert "vnbench accept --criteria" in stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "how long is not said"),
+        (["--hours", "1", "--duration", "1h"], "--hours and --duration say the same"),
+        (["--duration", "8d"], "a soak of 192 h. It lasts 168 h at most"),
+        (["--hours", "1", "--workload", "soap/1"], "no workload or suite 'soap/1'"),
+        (["--resume", "5f0c", "--hours", "1"], "--resume goes on with the plan of its run"),
+        (["--hours", "1", "--workload", "decode/llama-3.1-70b/b1/ctx512@tp=8"], "takes several devices together"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(tmp_path: Path, arguments: list[str], words: str) -> None:
+    from click.testing import CliRunner
+
+    from bench.cli.soak import soak as command
+
+    found = CliRunner().invoke(command, ["--device", "cpu", "--out", str(tmp_path), *arguments])
+    assert isinstance(found.exception, UsageError)
+    assert words in str(found.exception)
+    assert not list(tmp_path.glob("runs/*/*"))
+
+
+@pytest.mark.slow
 def test_the_straggler_of_a_node_is_named(checkout: Checkout) -> None:
     arguments = "soak", "--device", "fake:straggler", "--out", checkout.out, "--duration", "200ms"
     process = checkout.vnbench(*arguments)
@@ -189,7 +223,14 @@ def test_the_straggler_of_a_node_is_named(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "stretches", "stretch_s"),
-    [(1, 4, 0.25), (240, 4, 60.0), (3600, 60, 60.0), (4 * 3600, 240, 60.0), (86400, 240, 360.0), (5000 * 3.6, 240, 75)],
+    [
+        (1, 4, 0.25),
+        (240, 4, 60.0),
+        (3600, 60, 60.0),
+        (4 * 3600, 240, 60.0),
+        (86400, 240, 360.0),
+        (168 * 3600, 1008, 600),
+    ],
 )
 def test_stretches_are_a_minute_or_what_a_long_or_short_soak_makes_of_it(
     seconds: float, stretches: int, stretch_s: float

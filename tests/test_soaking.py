@@ -1,19 +1,21 @@
-"""The cool-down after a soak, on a scripted clock with scripted temperatures."""
+"""The soak of a run without its processes: who goes on after a death, what is told, and the cool-down after it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from bench import soaking, store
 from bench.errors import Interrupted
+from bench.launch.process import Outcome
 from bench.run import Silent
+from bench.schema import Row
 from bench.store import RunFolder
-from bench.types import DeviceInfo, Soak
-from tests.results import make_plan
+from bench.types import SOAK_ARM, DeviceInfo, Job, Soak, Status
+from tests.results import make_plan, make_row
 
 SOAK = Soak("soak/x", 4, 60.0, 1.0, cool_down_s=300.0)
 GPUS = (DeviceInfo("cuda", 0, "GPU"), DeviceInfo("cuda", 1, "GPU"))
@@ -40,6 +42,38 @@ class Thermometer(Silent):
                 file.write(json.dumps(one | ({} if celsius is None else {"temperature_c": celsius})) + "\n")
 
 
+class Told(Silent):
+    """What was last told."""
+
+    left_s: float | None = None
+    doing = ""
+
+    def advance(self, done: int, total: int, left_s: float | None, doing: str) -> None:
+        self.done, self.total, self.left_s, self.doing = done, total, left_s, doing
+
+
+class Stage:
+    """A soak whose workers are played."""
+
+    def __init__(self, folder: RunFolder, kept: Sequence[Row] = ()) -> None:
+        self.observer = Told()
+        self.buried: list[tuple[int, int]] = []
+        self.soaking = soaking.Soaking(folder, SOAK, kept, 0, self.observer, self._bury, lambda: None)
+
+    def _bury(self, job: Job, index: int, status: Status, reason: str, begun_ns: int) -> None:
+        self.buried.append((job.device.index, job.sequence + index))
+
+    def job(self, device: int) -> Job:
+        return self.soaking._job(GPUS[device], device, len(GPUS))
+
+    def done(self, job: Job, item: int, status: str = "ok") -> None:
+        event = {"event": "done", "item": item, "status": status, "value": 8e14, "unit": "FLOP/s"}
+        self.soaking._on_event(job, event)
+
+    def died(self, job: Job, begun: int, finished: int) -> Job | None:
+        return self.soaking._again(Outcome(job, begun, finished, death=("crashed", "killed")))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[RunFolder]:
     folder = store.begin(tmp_path, make_plan(devices=GPUS, soak=SOAK))
@@ -47,13 +81,93 @@ def folder(tmp_path: Path) -> Iterator[RunFolder]:
     folder.release()
 
 
+# ---------------------------------------------------------------- workers
+
+
+def test_a_death_costs_the_stretch_in_hand_and_the_next_process_has_a_number_of_its_own(folder: RunFolder) -> None:
+    stage = Stage(folder)
+    job = stage.job(1)
+    assert (job.replicate, job.sequence, len(job.items)) == (0, 0, 4)
+    stage.done(job, 0)
+    following = stage.died(job, begun=2, finished=1)
+    assert following is not None
+    assert stage.buried == [(1, 1)]
+    assert (following.replicate, following.sequence, len(following.items)) == (1, 2, 2)
+    assert stage.job(0).replicate == 0, "the other device notices nothing"
+
+
+def test_a_process_that_wrote_its_failure_itself_is_not_buried_twice(folder: RunFolder) -> None:
+    stage = Stage(folder)
+    job = stage.job(0)
+    stage.done(job, 0, "failed")
+    following = stage.died(job, begun=1, finished=1)
+    assert following is not None and following.sequence == 1
+    assert stage.buried == []
+
+
+def test_three_failures_in_a_row_are_enough_and_a_stretch_between_them_starts_the_count_anew(
+    folder: RunFolder,
+) -> None:
+    stage = Stage(folder)
+    first = stage.died(stage.job(0), begun=0, finished=0)
+    assert first is not None
+    stage.done(first, 0)
+    second = stage.died(first, begun=2, finished=1)
+    assert second is not None and second.sequence == 3
+    stage.soaking.failures[GPUS[0]] = 2
+    assert stage.died(second, begun=0, finished=0) is None
+    assert stage.buried == [(0, 0), (0, 2), (0, 3)]
+
+
+def test_the_last_stretch_has_no_successor(folder: RunFolder) -> None:
+    stage = Stage(folder)
+    job = stage.job(0)
+    for item in range(4):
+        stage.done(job, item)
+    assert stage.died(job, begun=4, finished=4) is None
+    assert stage.soaking._again(Outcome(job, 4, 4)) is None
+
+
+def test_what_was_kept_is_not_done_again(folder: RunFolder) -> None:
+    rows = [
+        make_row(folder.plan, device=device, session=number, arm=SOAK_ARM, replicate=2)
+        for device, count in enumerate((4, 3))
+        for number in range(count)
+    ]
+    stage = Stage(folder, rows)
+    assert stage.soaking.begun == dict(zip(GPUS, (4, 3), strict=True))
+    assert (stage.job(1).sequence, stage.job(1).replicate, len(stage.job(1).items)) == (3, 3, 1)
+
+
+def test_progress_tells_the_time_left_and_the_rate_of_each_device(
+    monkeypatch: pytest.MonkeyPatch, folder: RunFolder
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr("bench.soaking.time.monotonic", lambda: now_s)
+    stage = Stage(folder)
+    stage.done(stage.job(0), 1)
+    stage.done(stage.job(1), 0, "wrong")
+    told = stage.observer
+    assert (told.done, told.total, told.left_s) == (3, 8, 180.0)
+    assert told.doing == "soak 1:00 of 4:00  cuda:0 800.0 TFLOP/s, cuda:1 wrong"
+    now_s += 20
+    stage.soaking._poll()
+    assert told.left_s == 160.0
+    now_s += 1000
+    stage.soaking._poll()
+    assert told.left_s == 120.0, "a stretch that is late does not make what follows it shorter"
+
+
+# ---------------------------------------------------------------- cooling down
+
+
 def cooled_s(
     monkeypatch: pytest.MonkeyPatch, folder: RunFolder, temperature_c: Callable[[int, float], float | None]
 ) -> float:
     """How long it took."""
     device = Thermometer(folder, temperature_c)
-    monkeypatch.setattr(soaking.time, "sleep", device.sleep)
-    monkeypatch.setattr(soaking.time, "monotonic", lambda: device.now_s)
+    monkeypatch.setattr("bench.soaking.time.sleep", device.sleep)
+    monkeypatch.setattr("bench.soaking.time.monotonic", lambda: device.now_s)
     soaking.cool_down(folder, SOAK, device, lambda: None)
     assert len(device.notes) == 1
     return device.now_s - 1000.0

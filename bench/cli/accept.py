@@ -53,10 +53,10 @@ def accept(
     vnbench judge RUN --criteria ...
     """
     from bench import accept as acceptance
-    from bench import recovery
+    from bench import recovery, store
     from bench.acceptance import canonical
     from bench.criteria import file as files
-    from bench.errors import UsageError
+    from bench.errors import Interrupted, UsageError
     from bench.report import acceptance as report
     from bench.report import table
     from bench.report.progress import RunProgress
@@ -64,6 +64,7 @@ def accept(
     if resume and (label or tags or nonce or device):
         raise UsageError("--resume goes on with the plan of its run", "Leave out --device, --label, --tag and --nonce")
     criteria = files.load(text)
+    interrupt: Interrupted | None = None
     with RunProgress(table.console(stderr=True)) as progress:
         recovery.recover(out, progress.note)
         kept: list[Row] = []
@@ -76,11 +77,16 @@ def accept(
             plan = acceptance.plan_of(criteria, found, label=label, tags=noted)
         for reason in dict.fromkeys(one.reason for one in plan.devices):
             progress.note(reason)
-        path = acceptance.execute(plan, criteria, out, budget_s=budget, kept=kept, observer=progress)
+        try:
+            path = acceptance.execute(plan, criteria, out, budget_s=budget, kept=kept, observer=progress)
+        except Interrupted as error:  # what there is has a verdict, too
+            interrupt, path = error, store.result_path(out, plan)
     verdict, encoded = canonical.judge_file(path, criteria)
     if as_json:
         click.echo(encoded)
     else:
         report.show(table.console(), verdict, criteria, text)
         click.echo(f"results: {path}")
+    if interrupt is not None:
+        raise interrupt
     sys.exit(verdict.exit_code)

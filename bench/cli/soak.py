@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--hours", type=click.FloatRange(0, 1000, min_open=True), metavar="H", help="How long.")
+@click.option("--hours", type=click.FloatRange(0, min_open=True), metavar="H", help="How long, up to 168.")
 @click.option("--duration", callback=seconds, metavar="DURATION", help="The same with a unit: 90s, 30m, 12h.")
 @device_option
 @out_option
@@ -110,7 +110,7 @@ def _wanted(
     from bench import accept, registry
     from bench import soak as soaks
     from bench.errors import UsageError
-    from bench.types import Soak
+    from bench.types import LONGEST_SOAK_HOURS, Soak
 
     demanded = accept.soak_of(criteria) if criteria else None
     if hours is not None and duration is not None:
@@ -118,6 +118,8 @@ def _wanted(
     asked_s = hours * 3600 if hours is not None else duration
     if asked_s is None and demanded is None:
         raise UsageError("how long is not said", "Add --hours 24, --duration 30m, or criteria that have a soak")
+    if asked_s is not None and asked_s > LONGEST_SOAK_HOURS * 3600:
+        raise UsageError(f"a soak of {asked_s / 3600:g} h", f"It lasts {LONGEST_SOAK_HOURS:g} h at most")
     name = workload or (demanded.workload if demanded else soaks.workload_on(devices))
     resolved = registry.resolve(name).name
     if registry.devices_of(resolved) > 1:

@@ -31,7 +31,7 @@ from bench.criteria.model import (
 )
 from bench.errors import UsageError
 from bench.sequential import Design
-from bench.types import DeviceKind
+from bench.types import LONGEST_SOAK_HOURS, DeviceKind
 
 FOLDER = Path(__file__).parent
 
@@ -55,7 +55,6 @@ _LIMITS_OF: Mapping[str, tuple[str, ...]] = {
     "answers": (),
     "soak": (),
 }
-_MOST_HOURS = 1000
 _OF = ("measured roof", "datasheet")
 
 
@@ -219,7 +218,7 @@ class _Reader:
         workload = self.workload(entry, place)
         if registry.devices_of(workload) > 1:
             self.bad(place, "workload", f"{workload} takes several devices together; a soak loads each by itself")
-        hours = self.between(entry, place, "hours", 1e-6, _MOST_HOURS)
+        hours = self.between(entry, place, "hours", 1e-6, LONGEST_SOAK_HOURS)
         pause = self.between({"cool_down_minutes": Soak.cool_down_minutes, **entry}, place, "cool_down_minutes", 0, 60)
         return Soak(**common, limit=Limit(at_least=hours), workload=workload, cool_down_minutes=pause)
 

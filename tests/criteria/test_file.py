@@ -108,7 +108,7 @@ BAD = [
     (HEAD + SOAK + SOAK.replace("burn-in", "again"), "'soak' is there twice; a node is soaked once"),
     # a soak
     (HEAD + SOAK.replace("hours = 24\n", ""), "[[soak]] burn-in: 'hours' is missing"),
-    (HEAD + SOAK.replace("24", "0"), "[[soak]] burn-in: 'hours' is 0; it is a number from 1e-06 to 1000"),
+    (HEAD + SOAK.replace("24", "0"), "[[soak]] burn-in: 'hours' is 0; it is a number from 1e-06 to 168"),
     (HEAD + SOAK.replace("24", '"24h"'), "[[soak]] burn-in: 'hours' is '24h'; it is a number"),
     (HEAD + SOAK.replace("24", "true"), "[[soak]] burn-in: 'hours' is True; it is a number"),
     (HEAD + SOAK + "cool_down_minutes = 61\n", "'cool_down_minutes' is 61; it is a number from 0 to 60"),

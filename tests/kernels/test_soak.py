@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -98,6 +99,48 @@ def test_a_nan_is_found_and_named(case: SoakCase, monkeypatch: pytest.MonkeyPatc
     check = case.check()
     assert check.error == float("inf")
     assert "largest in product" in check.detail
+
+
+# ---------------------------------------------------------------- streams
+
+
+class Stream:
+    """Writes down what a stream is told, in the place of one of CUDA's."""
+
+    def __init__(self, name: str, told: list[tuple[str, ...]]) -> None:
+        self.name, self.told = name, told
+
+    def wait_event(self, event: Event) -> None:
+        self.told.append((self.name, "waits for", event.name))
+
+
+class Event:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def record(self, stream: Stream) -> None:
+        stream.told.append((stream.name, "records", self.name))
+
+
+def test_parts_begin_after_what_came_before_and_the_round_ends_after_all_of_them(
+    case: SoakCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of streams and events, on stand-ins; that CUDA keeps to it only a GPU can tell."""
+    told: list[tuple[str, ...]] = []
+    for name in PARTS:
+        after(case, monkeypatch, name, lambda name=name: told.append((name, "performs")))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream("outer", told))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    case._is_overlapped = True
+    case._streams = {name: Stream(name, told) for name in PARTS}
+    case._begun, case._done = Event("begun"), {name: Event(f"{name} done") for name in PARTS}
+    assert case.check().ok
+    expected: list[tuple[str, ...]] = [("outer", "records", "begun")]
+    for name in PARTS:
+        expected += [(name, "waits for", "begun"), (name, "performs"), (name, "records", f"{name} done")]
+    expected += [("outer", "waits for", f"{name} done") for name in PARTS]
+    traced = [("decode", "performs")]
+    assert [one for one in told if one not in traced] == [one for one in expected if one not in traced]
 
 
 # ---------------------------------------------------------------- work, metrics, names
