@@ -14,7 +14,7 @@ from bench import merge, registry, schema
 from bench.peaks import peak
 from bench.schema import Row
 from bench.telemetry.reading import Reading
-from bench.types import DeviceInfo, Plan
+from bench.types import SOAK_ARM, DeviceInfo, Plan, Soak
 from tests.results import CPU, make_plan, make_row
 from tests.small_kernel import KERNELS
 
@@ -401,3 +401,25 @@ def test_a_flag_is_taken_back_when_its_cause_is_gone() -> None:
     row, *_ = merge.finish(plan, [row, better], {})
     assert row["validity"] == []
     assert math.isclose(row["fraction_of_roof"], 5 / 6)
+
+
+# ---------------------------------------------------------------- soaks
+
+
+def test_each_stretch_of_a_soak_stays_a_row_and_none_is_made_up_for_what_is_missing() -> None:
+    plan = dataclasses.replace(plan_of(workloads=(WORK,)), soak=Soak(WORK, 4, 60.0, 1.0))
+    rows = [work_row(plan, session=number, arm=SOAK_ARM, sequence=number) for number in range(3)]
+    found = merge.finish(plan, rows, {})
+    assert [row["session"] for row in found if row["arm"] == SOAK_ARM] == [0, 1, 2]
+    assert [row["arm"] for row in found if row["status"] == "interrupted"] == [None]  # of the pass
+    assert merge.finish(plan, found, {}) == found
+
+
+def test_the_state_of_a_stretch_is_judged_by_how_often_it_was_read() -> None:
+    """A reading every five seconds is a gap where ten a second were asked for, and none where that was the plan."""
+    window: dict[str, Any] = {"timed_from": BEGAN, "timed_until": BEGAN + dt.timedelta(seconds=60)}
+    readings = [reading(5.0 * i, 0, power_w=500.0) for i in range(-1, 15)]
+    plan = dataclasses.replace(plan_of(GPUS[0], workloads=(WORK,)), soak=Soak(WORK, 1, 60.0, 0.2))
+    rows = [work_row(plan, **window), work_row(plan, session=0, arm=SOAK_ARM, **window)]
+    found = {row["arm"]: row["energy_j"] for row in merge.finish(plan, rows, {}, readings)}
+    assert found == {None: None, SOAK_ARM: pytest.approx(30_000)}
