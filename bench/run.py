@@ -12,23 +12,22 @@ import os
 import random
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import merge, recovery, registry, schema, store
+from bench import choices, merge, recovery, registry, schema, store
+from bench.choices import Choices
 from bench.errors import Interrupted
 from bench.launch import local, process, signals
 from bench.launch.sampler import Sampler
 from bench.schema import Row
 from bench.soaking import Soaking, cool_down
 from bench.store import RunFolder
-from bench.types import DeviceInfo, Item, Job, Metric, Plan, Soak, Status
+from bench.types import DeviceInfo, Item, Job, Plan, Soak, Status
 
 # A later pass is begun only if it fits into the budget at the pace of the longest one so far.
 _PACE = 1.05
-_SEARCH_BUDGET_S = 7.0
-_FAKE_SEARCH_BUDGET_S = 0.02  # on the scripted clock, on which any product takes a millisecond
 
 
 Enough = Callable[[Plan, Sequence[Row]], bool]
@@ -110,7 +109,7 @@ class _Run:
         self.observer = observer
         self.kept_rows = kept
         self.kept = {merge.row_key(row) for row in kept}
-        self.items = _chosen(kept)
+        self.choices = Choices(kept)
         self.next_sequence: dict[tuple[int, str], int] = {}  # by replicate and kind of device
         for row in (one for one in kept if one["arm"] is None):
             key = row["replicate"], row["device"]
@@ -165,41 +164,19 @@ class _Run:
     def search(self) -> None:
         """Let each device choose among the candidates of the workloads that have some."""
         for group in self.groups:
-            kind = group[0].kind
-            jobs = []
-            for device in group:
-                names = filter(_has_candidates, self.plan.workloads[kind])
-                items = tuple(Item(name) for name in names if (kind, device.index, name) not in self.items)
-                if items:
-                    budget_s = _SEARCH_BUDGET_S if kind != "fake" else _FAKE_SEARCH_BUDGET_S
-                    jobs.append(self._job(device, items, -1, task="search", search_budget_s=budget_s))
+            names = self.plan.workloads[group[0].kind]
+            jobs = [
+                self._job(device, items, -1, task="search", search_budget_s=choices.budget_s(device))
+                for device in group
+                if (items := self.choices.open(device, names))
+            ]
             while jobs and not self._budget_is_spent(time.monotonic()):
                 outcomes = local.run_group(jobs, self.folder.lock_fd, self._on_search_event, self._end_if_told)
-                jobs = [rest for outcome in outcomes for rest in self._note_search(outcome)]
+                jobs = [rest for outcome in outcomes for rest in self.choices.note(outcome)]
 
     def _on_search_event(self, job: Job, event: process.Event) -> None:
         if event["event"] == "begin":
             self.observer.advance(self.done, self.total, None, f"searching {job.items[event['item']].workload}")
-
-    def _note_search(self, outcome: process.Outcome) -> list[Job]:
-        """Keep what a search found, or that it died over an item; give what is left of its job, if anything."""
-        outcome.raise_fatal()
-        job = outcome.job
-        for event in outcome.events:
-            name = job.items[event["item"]].workload if "item" in event else ""
-            if event["event"] == "winner":
-                self._choose(job, Item(name, event["candidate"], event["runner_up"], _search_metrics(event)))
-            elif event["event"] == "no-winner":
-                self._choose(job, Item(name, status=event["status"], reason=event["reason"]))
-        if outcome.death is None:
-            return []
-        status, reason = outcome.death
-        for item in job.items[outcome.finished : outcome.lost]:
-            self._choose(job, Item(item.workload, status=status, reason=f"search: {reason}"))
-        return outcome.rest
-
-    def _choose(self, job: Job, item: Item) -> None:
-        self.items[job.device.kind, job.device.index, item.workload] = item
 
     # ------------------------------------------------------------ passes
 
@@ -237,12 +214,7 @@ class _Run:
         sequence = self.next_sequence.get((replicate, kind), 0)
         for names in _processes(pending):
             devices = registry.measured_by(names[0], group)
-            items = {
-                device: tuple(
-                    _in_pass(self.items.get((kind, device.index, name), Item(name)), replicate) for name in names
-                )
-                for device in devices
-            }
+            items = {device: tuple(self.choices.item(device, name, replicate) for name in names) for device in devices}
             jobs = [self._job(device, items[device], replicate, sequence=sequence) for device in devices]
             if shortage := registry.shortage(names[0], group):
                 self._refuse(jobs, shortage)
@@ -329,23 +301,6 @@ class _Run:
             self.observer.advance(self.done, self.total, left_s, doing)
 
 
-def _in_pass(item: Item, replicate: int) -> Item:
-    """Which of a search's two best performs an item: two that differ by less than two processes do take turns."""
-    return dataclasses.replace(item, candidate=item.runner_up) if replicate % 2 and item.runner_up else item
-
-
-def _chosen(kept: Iterable[Row]) -> dict[tuple[str, int, str], Item]:
-    """What an earlier attempt's searches found, by kind and index of the device and by workload."""
-    found: dict[tuple[str, int, str], Item] = {}
-    for row in sorted(kept, key=lambda row: row["replicate"]):
-        key = row["device"], row["device_index"], row["workload"]
-        if row["candidate"] and key not in found:
-            found[key] = Item(row["workload"], row["candidate"])
-        elif row["candidate"] and row["candidate"] != found[key].candidate:
-            found[key] = dataclasses.replace(found[key], runner_up=row["candidate"])
-    return found
-
-
 def _processes(names: Sequence[str]) -> list[list[str]]:
     """Which workloads share a process: all of a pass that take as many devices, but for the isolated ones."""
     alone = [name for name in names if registry.resolve(name).kernel.isolated]
@@ -360,17 +315,3 @@ def _unmeasured(job: Job, index: int, status: Status, reason: str) -> Row:
     item = job.items[index]
     row = schema.blank_row(job, index, registry.resolve(item.workload), status, reason)
     return row | {"candidate": item.candidate}
-
-
-def _has_candidates(name: str) -> bool:
-    workload = registry.resolve(name)
-    return bool(workload.kernel.candidates(workload.params))
-
-
-def _search_metrics(event: Mapping[str, Any]) -> tuple[Metric, ...]:
-    return (
-        Metric("search_rate", event["rate"], "1/s", "higher"),
-        Metric("search_tried", event["tried"], "1"),
-        Metric("search_s", event["spent_s"], "s"),
-        Metric("search_budget_s", event["budget_s"], "s"),
-    )

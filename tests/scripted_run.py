@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import registry, run, schema, store
+from bench import choices, registry, schema, store
 from bench.launch import local, process
 from bench.types import Job
 
@@ -64,5 +64,5 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
     monkeypatch.setattr(local, "run_group", script.run_group)
     monkeypatch.setattr("bench.run.time.monotonic", lambda: script.now_s)
-    monkeypatch.setattr(run, "_has_candidates", lambda name: False)
+    monkeypatch.setattr(choices, "_has_candidates", lambda name: False)
     return script

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import recovery, registry, run, store
+from bench import choices, recovery, registry, run, store
 from bench.errors import UsageError
 from bench.launch import local, process
 from bench.plan import make_plan, node_names
@@ -63,7 +63,7 @@ def test_only_the_first_pass_is_cut_short_by_a_budget(script: Script, tmp_path: 
 def test_nothing_is_searched_once_the_budget_is_spent(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_has_candidates", lambda name: True)
+    monkeypatch.setattr(choices, "_has_candidates", lambda name: True)
     run.execute(plan_of(replicates=1), tmp_path, budget_s=0.0)
     assert [job.task for job in script.jobs] == ["measure"]
 
@@ -71,7 +71,7 @@ def test_nothing_is_searched_once_the_budget_is_spent(
 def test_the_two_best_of_a_search_take_turns_and_a_resumed_run_goes_on_with_them(
     script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_has_candidates", lambda name: name.startswith("roof/"))
+    monkeypatch.setattr(choices, "_has_candidates", lambda name: name.startswith("roof/"))
     first, second = script.winners
 
     def roofs(rows: Sequence[Row]) -> list[str]:
