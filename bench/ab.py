@@ -21,7 +21,7 @@ from bench.errors import INCONCLUSIVE, Interrupted, OutputNotWritable, VnbenchEr
 from bench.launch import duet, signals
 from bench.launch.process import Outcome, Place
 from bench.launch.sampler import Sampler
-from bench.run import Observer, Silent
+from bench.observer import Observer, Silent
 from bench.schema import Row
 from bench.store import RunFolder
 from bench.telemetry import host

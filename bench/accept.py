@@ -13,6 +13,7 @@ from bench.acceptance.judge import judge
 from bench.criteria.model import Criteria
 from bench.device import select
 from bench.errors import ImpossibleDevice, Interrupted, MissingDevice, UsageError
+from bench.observer import Observer
 from bench.plan import make_plan
 from bench.schema import Row
 from bench.suite import Suite
@@ -107,7 +108,7 @@ def execute(
     *,
     budget_s: float | None = None,
     kept: Sequence[Row] = (),
-    observer: run.Observer | None = None,
+    observer: Observer | None = None,
 ) -> Path:
     """Measure, and give the path of the result, by which the criteria are judged.
 

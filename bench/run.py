@@ -14,13 +14,14 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from bench import choices, merge, recovery, registry, schema, store
 from bench.choices import Choices
 from bench.errors import Interrupted
 from bench.launch import local, process, signals
 from bench.launch.sampler import Sampler
+from bench.observer import Observer, Silent
 from bench.schema import Row
 from bench.soaking import Soaking, cool_down
 from bench.store import RunFolder
@@ -31,24 +32,6 @@ _PACE = 1.05
 
 
 Enough = Callable[[Plan, Sequence[Row]], bool]
-
-
-class Observer(Protocol):
-    """Who is told how a run goes on."""
-
-    def note(self, text: str) -> None:
-        """Something the user should know, once."""
-
-    def advance(self, done: int, total: int, left_s: float | None, doing: str) -> None:
-        """So many of all measurements are done; the next is under way."""
-
-
-class Silent:
-    def note(self, text: str) -> None:
-        pass
-
-    def advance(self, done: int, total: int, left_s: float | None, doing: str) -> None:
-        pass
 
 
 def execute(

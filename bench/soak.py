@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import run
 from bench.errors import Interrupted, UsageError
+from bench.observer import Observer
 from bench.plan import make_plan
 from bench.schema import Row
 from bench.suite import Suite
@@ -66,7 +67,7 @@ def require(plan: Plan) -> Soak:
     return plan.soak
 
 
-def execute(plan: Plan, out: Path, *, kept: Sequence[Row] = (), observer: run.Observer | None = None) -> Path:
+def execute(plan: Plan, out: Path, *, kept: Sequence[Row] = (), observer: Observer | None = None) -> Path:
     """Put the load on, and give the path of the result.
 
     Raises:

@@ -10,9 +10,9 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from bench.launch import local, process
+from bench.observer import Observer
 from bench.schema import Row
 from bench.store import RunFolder
 from bench.types import SOAK_ARM, DeviceInfo, Item, Job, Soak, Status
@@ -26,14 +26,6 @@ _POLL_S = 0.5
 _TAIL_BYTES = 1 << 20  # of the readings: more than half a minute of ten a second on sixteen devices
 
 WriteDeath = Callable[[Job, int, Status, str, int], None]
-
-
-class Observer(Protocol):
-    """As `bench.run.Observer`."""
-
-    def note(self, text: str) -> None: ...
-
-    def advance(self, done: int, total: int, left_s: float | None, doing: str) -> None: ...
 
 
 class Soaking:
@@ -135,7 +127,7 @@ class Soaking:
 
 def cool_down(folder: RunFolder, soak: Soak, observer: Observer, on_poll: Callable[[], None]) -> None:
     """Wait until the devices have cooled, for as long as the soak's plan allows at most; a script has no heat."""
-    if all(device.kind == "fake" for device in folder.plan.devices):
+    if not soak.cool_down_s or all(device.kind == "fake" for device in folder.plan.devices):
         return
     began_s = time.monotonic()
     wanted: set[tuple[str, int]] = {(device.kind, device.index) for device in folder.plan.devices}

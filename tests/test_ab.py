@@ -20,7 +20,7 @@ from bench import ab, arms, libraries, recovery, store
 from bench.errors import ImpossibleDevice, Interrupted, OutputNotWritable, UsageError, VnbenchError
 from bench.judgement import exit_code
 from bench.launch import duet
-from bench.run import Silent
+from bench.observer import Silent
 from bench.schema import Row, window_ns
 from bench.types import Arm, DeviceInfo, Plan, Trial
 from tests.checkout import ROOT, wait_until

@@ -13,6 +13,7 @@ import pytest
 from bench import choices, recovery, registry, run, store
 from bench.errors import UsageError
 from bench.launch import local, process
+from bench.observer import Silent
 from bench.plan import make_plan, node_names
 from bench.schema import Row
 from bench.suite import Suite
@@ -27,7 +28,7 @@ WORKLOADS = ("matmul/fp32/64", "matmul/fp32/96", "matmul/fp32/128")
 POLICY = (Suite("s").policy, 1, 1.0, "")
 
 
-class Notes(run.Silent):
+class Notes(Silent):
     def __init__(self) -> None:
         self.texts: list[str] = []
 

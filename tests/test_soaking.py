@@ -11,7 +11,7 @@ import pytest
 from bench import soaking, store
 from bench.errors import Interrupted
 from bench.launch.process import Outcome
-from bench.run import Silent
+from bench.observer import Silent
 from bench.schema import Row
 from bench.store import RunFolder
 from bench.types import SOAK_ARM, DeviceInfo, Job, Soak, Status

@@ -14,7 +14,7 @@ _SILENT_S = 60.0  # in a pipe, at most
 
 
 class RunProgress:
-    """A ``run.Observer`` that shows what it is told."""
+    """An ``Observer`` that shows what it is told."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
