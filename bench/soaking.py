@@ -117,7 +117,8 @@ class Soaking:
 
     def _tell(self) -> None:
         total = self.soak.stretches * len(self.begun)
-        least = min(self.begun.values())
+        going_on = [begun for device, begun in self.begun.items() if self.failures[device] < _FAILURES_IN_A_ROW]
+        least = min(going_on or self.begun.values())
         since_s = min(time.monotonic() - self.heard_s, self.soak.stretch_s)
         left_s = max(0.0, (self.soak.stretches - least) * self.soak.stretch_s - since_s)
         soaked = f"{show_duration(least * self.soak.stretch_s)} of {show_duration(self.soak.seconds)}"

@@ -117,6 +117,8 @@ def test_three_failures_in_a_row_are_enough_and_a_stretch_between_them_starts_th
     stage.soaking.failures[GPUS[0]] = 2
     assert stage.died(second, begun=0, finished=0) is None
     assert stage.buried == [(0, 0), (0, 2), (0, 3)]
+    stage.done(stage.job(1), 3)
+    assert stage.observer.left_s == 0, "nobody waits for the one that is left alone"
 
 
 def test_the_last_stretch_has_no_successor(folder: RunFolder) -> None:
