@@ -11,6 +11,7 @@ from bench.acceptance import rows as of_rows
 from bench.acceptance.model import Finding, Outcome
 from bench.criteria.model import Performance, Uniformity
 from bench.errors import UsageError
+from bench.message import Message, joined, say
 from bench.schema import Row
 from bench.sequential import Design
 from bench.stats import Interval, geometric_mean
@@ -21,8 +22,8 @@ _OUTCOMES: Mapping[str, Outcome] = {"REGRESSED": "FAIL", "IMPROVED": "PASS", "PA
 class _NoFigure(Exception):
     """A row has not the figure that a criterion is about; the text says why."""
 
-    def __init__(self, outcome: Outcome, words: str) -> None:
-        self.outcome = outcome
+    def __init__(self, outcome: Outcome, words: Message) -> None:
+        self.outcome, self.words = outcome, words
         super().__init__(words)
 
 
@@ -37,12 +38,12 @@ def performance(one: Performance, device: str, rows: Sequence[Row], design: Desi
         return found
     fit = [row for row in rows if not of_rows.disturbances(row)]
     if len(rows) >= design.looks[0] and len(fit) < len(rows) / 2:  # those left are the exception on such a machine
-        words = f"most replicates were disturbed: {of_rows.set_aside_words(rows)}"
+        words = say("most replicates were disturbed: {which}", which=of_rows.set_aside_words(rows))
         return Finding(device, "INCONCLUSIVE", words, n=len(fit), is_unfit=True)
     try:
         values = [_figure(one, row) for row in fit]
     except _NoFigure as error:
-        return Finding(device, error.outcome, str(error), n=len(fit))
+        return Finding(device, error.outcome, error.words, n=len(fit))
     ((name, limit),) = one.limit.stated.items()
     return decided(device, values, float(limit), name == "at_least", design, of_rows.set_aside_words(rows))
 
@@ -54,12 +55,12 @@ def uniformity(one: Uniformity, by_device: Mapping[str, Sequence[Row]], design: 
     """
     if len(by_device) < 2:
         return tuple(
-            Finding(device, "INCONCLUSIVE", "there is no other device to compare with") for device in by_device
+            Finding(device, "INCONCLUSIVE", say("there is no other device to compare with")) for device in by_device
         )
     obstacles = {device: of_rows.obstacle(device, rows) for device, rows in by_device.items()}
     if any(obstacles.values()):
         unknown = [device for device, found in obstacles.items() if found]
-        words = f"not to be compared with {', '.join(unknown)}"
+        words = say("not to be compared with {devices}", devices=", ".join(unknown))
         return tuple(found or Finding(device, "INCONCLUSIVE", words) for device, found in obstacles.items())
     speeds = {device: _speeds(rows) for device, rows in by_device.items()}
     common = sorted(set.intersection(*(set(of_replicates) for of_replicates in speeds.values())))
@@ -94,7 +95,7 @@ def decided(
     return Finding(
         device,
         outcome,
-        "; ".join(filter(None, (_words(outcome, decision.look, n, design), aside))),
+        joined("; ", (_words(outcome, decision.look, n, design), aside)),
         observed,
         interval,
         n,
@@ -109,14 +110,18 @@ def _wants(n: int, design: Design) -> int:
     return next((look - n for look in design.looks if look > n), 0)
 
 
-def _words(outcome: Outcome, look: int, n: int, design: Design) -> str:
+def _words(outcome: Outcome, look: int, n: int, design: Design) -> Message:
+    if outcome == "PASS":
+        return say("the whole interval meets the limit")
     if outcome != "INCONCLUSIVE":
-        return "the whole interval meets the limit" if outcome == "PASS" else "the whole interval misses the limit"
+        return say("the whole interval misses the limit")
+    if look == 0 and n == 1:
+        return say("1 fit replicate, where the first look is after {look}", look=design.looks[0])
     if look == 0:
-        return f"{n} fit replicate{'' if n == 1 else 's'}, where the first look is after {design.looks[0]}"
+        return say("{n} fit replicates, where the first look is after {look}", n=n, look=design.looks[0])
     if look < len(design.looks):
-        return f"the interval holds the limit; the next look is after {design.looks[look]} replicates"
-    return "the interval holds the limit, and no look is left"
+        return say("the interval holds the limit; the next look is after {look} replicates", look=design.looks[look])
+    return say("the interval holds the limit, and no look is left")
 
 
 def _speeds(rows: Sequence[Row]) -> dict[int, float]:
@@ -133,26 +138,37 @@ def _figure(one: Performance, row: Row) -> float:
     if one.metric is not None:
         metrics = {metric["name"]: metric for metric in row["metrics"] or ()}
         if one.metric not in metrics:
-            raise _NoFigure("INCONCLUSIVE", f"replicate {row['replicate']} has no metric {one.metric}")
+            raise _NoFigure(
+                "INCONCLUSIVE",
+                say("replicate {replicate} has no metric {metric}", replicate=row["replicate"], metric=one.metric),
+            )
         value, unit = metrics[one.metric]["value"], metrics[one.metric]["unit"]
     try:
         factor, base = units.base_unit(unit or "")
     except UsageError:
         factor, base = 1.0, unit
     if base != one.unit:
-        raise _NoFigure("ERROR", f"the figure is in {unit}, the limit in {one.unit}")
+        raise _NoFigure("ERROR", say("the figure is in {unit}, the limit in {other}", unit=unit, other=one.unit))
     if value is None or not (math.isfinite(value) and value > 0):
-        raise _NoFigure("INCONCLUSIVE", f"{one.metric} of replicate {row['replicate']} is no positive number: {value}")
+        words = say(
+            "{metric} of replicate {replicate} is no positive number: {value}",
+            metric=one.metric,
+            replicate=row["replicate"],
+            value=value,
+        )
+        raise _NoFigure("INCONCLUSIVE", words)
     return float(value) * factor
 
 
 def _fraction(of: str, row: Row) -> float:
     if of == "measured roof" and "roof-too-low" in (row["validity"] or ()):
-        raise _NoFigure("INCONCLUSIVE", "roof-too-low: it ran above its measured roof, so the fraction says nothing")
+        words = say("roof-too-low: it ran above its measured roof, so the fraction says nothing")
+        raise _NoFigure("INCONCLUSIVE", words)
     source = "measured" if of == "measured roof" else "datasheet"
     known = [roof["fraction"] for roof in row["roofs"] or () if roof["source"] == source and roof["fraction"]]
     if not known and of == "datasheet":
-        raise _NoFigure("INCONCLUSIVE", f"no datasheet figure is known for it on {row['device_name']}")
+        words = say("no datasheet figure is known for it on {device}", device=row["device_name"])
+        raise _NoFigure("INCONCLUSIVE", words)
     if not known:
-        raise _NoFigure("INCONCLUSIVE", "no roof was measured for it")
+        raise _NoFigure("INCONCLUSIVE", say("no roof was measured for it"))
     return float(max(known))

@@ -11,12 +11,13 @@ from bench.acceptance.rows import device_of
 from bench.criteria.facts import DEVICES, FACTS
 from bench.criteria.model import Answers, Criteria, Criterion, Inventory, Performance, Soak, State, Uniformity
 from bench.errors import UsageError
+from bench.message import say
 from bench.schema import Row
 from bench.sequential import Design
 from bench.types import BUDGET_SPENT, DeviceInfo, Plan
 
 # What NVIDIA's hardware and a CPU are called where a result has none of them.
-_ABSENT = {"cuda": "this result has no NVIDIA GPU", "cpu": "this result has no CPU"}
+_ABSENT = {"cuda": say("this result has no NVIDIA GPU"), "cpu": say("this result has no CPU")}
 
 
 def judge(plan: Plan, rows: Sequence[Row], criteria: Criteria) -> Verdict:

@@ -9,6 +9,7 @@ from typing import Literal
 from bench import errors
 from bench.criteria.facts import FACTS, STATES
 from bench.criteria.model import Criterion, Inventory, Performance, Soak, State
+from bench.message import Message
 from bench.stats import Interval
 
 Outcome = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
@@ -33,7 +34,7 @@ class Finding:
 
     device: str  # "cuda:0", "cpu", or "node"
     outcome: Outcome
-    words: str  # why, in a few words
+    words: Message  # why, in a few words
     observed: Observed = None
     interval: Interval | None = None
     n: int = 0  # replicates behind a figure, rows behind a count

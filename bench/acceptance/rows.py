@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from bench import fitness
 from bench.acceptance.model import Finding, Outcome
+from bench.message import Message, joined, say
 from bench.schema import Row
 
 # Flags that speak against the device under test itself: its figures decide nothing while they are there, and no
@@ -44,35 +45,38 @@ def is_wrong(row: Row) -> bool:
     return row["status"] == "ok" and error is not None and tolerance is not None and not error <= tolerance
 
 
-def failure(row: Row) -> str | None:
+def failure(row: Row) -> Message | None:
     """What failed, in words; None where nothing did. Outcomes that this version does not know are failures."""
     if row["status"] not in ("ok", "unsupported", "wrong"):
-        return ": ".join(filter(None, (row["status"], row["reason"])))
+        return joined(": ", (row["status"], row["reason"]))
     value = row["value"]
     if row["status"] == "ok" and not (value is not None and math.isfinite(value) and value > 0):
-        return f"its value is no positive number: {value}"
+        return say("its value is no positive number: {value}", value=value)
     return None
 
 
 def obstacle(device: str, rows: Sequence[Row]) -> Finding | None:
     """Why a workload's rows on a device bear no figure; None where they do. Rows are in the order of replicates."""
 
-    def found(outcome: Outcome, words: str) -> Finding:
+    def found(outcome: Outcome, words: Message) -> Finding:
         return Finding(device, outcome, words, n=len(rows))
 
     if not rows:
-        return found("INCONCLUSIVE", "not measured")
+        return found("INCONCLUSIVE", say("not measured"))
     for row in rows:
         if is_wrong(row):
-            return found("FAIL", f"wrong answer in replicate {row['replicate']}: {_check_words(row)}")
+            words = say(
+                "wrong answer in replicate {replicate}: {why}", replicate=row["replicate"], why=_check_words(row)
+            )
+            return found("FAIL", words)
     for row in rows:
-        if (words := failure(row)) is not None:
-            return found("ERROR", f"replicate {row['replicate']}: {words}")
+        if (failed := failure(row)) is not None:
+            return found("ERROR", say("replicate {replicate}: {why}", replicate=row["replicate"], why=failed))
     unsupported = [row for row in rows if row["status"] == "unsupported"]
     if unsupported:
-        return found("INCONCLUSIVE", f"not measured: unsupported: {unsupported[0]['reason']}")
+        return found("INCONCLUSIVE", say("not measured: unsupported: {why}", why=unsupported[0]["reason"]))
     if flags := counted(flag for row in rows for flag in own_flags(row)):
-        words = f"the device was not fit to be measured: {flags} of {len(rows)} replicates"
+        words = say("the device was not fit to be measured: {flags} of {n} replicates", flags=flags, n=len(rows))
         return Finding(device, "INCONCLUSIVE", words, n=len(rows), is_unfit=True)
     return None
 
@@ -93,23 +97,28 @@ def disturbances(row: Row) -> list[str]:
     return [flag for flag in row["validity"] or () if fitness.is_unfit(flag) and flag not in own_flags(row)]
 
 
-def set_aside_words(rows: Sequence[Row]) -> str:
+def set_aside_words(rows: Sequence[Row]) -> Message:
     """``2 of 7 replicates set aside (unfit:steal in 2)``; empty where none was."""
     aside = [row for row in rows if disturbances(row)]
     if not aside:
-        return ""
+        return joined("", ())
     flags = counted(flag for row in aside for flag in disturbances(row))
-    return f"{len(aside)} of {len(rows)} replicates set aside ({flags})"
+    return say("{aside} of {n} replicates set aside ({flags})", aside=len(aside), n=len(rows), flags=flags)
 
 
-def counted(flags: Iterable[str]) -> str:
+def counted(flags: Iterable[str]) -> Message:
     """``unfit:steal in 2, unfit:throttled in 1``"""
-    return ", ".join(f"{flag} in {count}" for flag, count in sorted(Counter(flags).items()))
+    found = sorted(Counter(flags).items())
+    return joined(", ", (say("{flag} in {count}", flag=flag, count=count) for flag, count in found))
 
 
 def _check_words(row: Row) -> str:
     if row["status"] == "wrong" and row["reason"]:
         return str(row["reason"])
     if row["check_error"] is None or row["check_tolerance"] is None:
-        return "its check failed"
-    return f"error {row['check_error']:.6g}, where {row['check_tolerance']:.6g} is tolerated"
+        return say("its check failed")
+    return say(
+        "error {error:.6g}, where {tolerance:.6g} is tolerated",
+        error=row["check_error"],
+        tolerance=row["check_tolerance"],
+    )

@@ -9,6 +9,7 @@ from bench.acceptance import rows as of_rows
 from bench.acceptance.model import NODE, Finding
 from bench.criteria.facts import DEVICES, FACTS, STATES, read_state
 from bench.criteria.model import Inventory, State
+from bench.message import joined, say
 from bench.schema import Row
 from bench.types import DeviceInfo
 
@@ -17,11 +18,10 @@ def devices(one: Inventory, found: Sequence[DeviceInfo]) -> Finding:
     """How many devices of the kind the run had."""
     count = len(found)
     if one.limit.holds(count):
-        return Finding(NODE, "PASS", "all are there", count, n=count)
+        return Finding(NODE, "PASS", say("all are there"), count, n=count)
     missing = count < (one.limit.equal or one.limit.at_least or 0)  # type: ignore[operator]
-    return Finding(
-        NODE, "FAIL", "a device is missing" if missing else "there are more than there may be", count, n=count
-    )
+    words = say("a device is missing") if missing else say("there are more than there may be")
+    return Finding(NODE, "FAIL", words, count, n=count)
 
 
 def inventory(one: Inventory, device: str, rows: Sequence[Row]) -> Finding:
@@ -30,16 +30,19 @@ def inventory(one: Inventory, device: str, rows: Sequence[Row]) -> Finding:
     fact = FACTS[one.what]
     known = [value for value in map(fact.read, rows) if value is not None]
     if not known:
-        return Finding(device, "INCONCLUSIVE", f"the {fact.words} could not be read", n=len(rows))
+        return Finding(device, "INCONCLUSIVE", say("the {fact} could not be read", fact=say(fact.words)), n=len(rows))
     try:
         values = [fact.combine(known)] if fact.combine else _distinct(known)
         missing = [value for value in values if not one.limit.holds(value)]
     except (ValueError, TypeError):
-        return Finding(device, "INCONCLUSIVE", f"the {fact.words} cannot be compared: {known[0]}", n=len(known))
+        words = say("the {fact} cannot be compared: {value}", fact=say(fact.words), value=known[0])
+        return Finding(device, "INCONCLUSIVE", words, n=len(known))
     observed = missing[0] if missing else values[0]
-    changes = f"; it changed during the run: {', '.join(map(str, values))}" if len(values) > 1 else ""
-    words = "not as demanded" if missing else "as demanded"
-    return Finding(device, "FAIL" if missing else "PASS", words + changes, observed, n=len(known))
+    words = say("not as demanded") if missing else say("as demanded")
+    if len(values) > 1:
+        changed = say("it changed during the run: {values}", values=", ".join(map(str, values)))
+        words = joined("; ", (words, changed))
+    return Finding(device, "FAIL" if missing else "PASS", words, observed, n=len(known))
 
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
@@ -54,20 +57,19 @@ def state(one: State, device: str, rows: Sequence[Row]) -> Finding:
     values = [read_state(one.column, row) for row in timed]
     known = [value for value in values if value is not None]
     if not timed:
-        return Finding(device, "INCONCLUSIVE", "nothing was measured on it")
+        return Finding(device, "INCONCLUSIVE", say("nothing was measured on it"))
     observed = figure.combine(sorted(known)) if known else None
     if known and not one.limit.holds(observed):
         read = (row for row in timed if read_state(one.column, row) is not None)
         hit = max(read, key=lambda row: _badness(one, read_state(one.column, row)))
-        words = f"worst in {hit['workload']}, replicate {hit['replicate']}"
+        words = say("worst in {workload}, replicate {replicate}", workload=hit["workload"], replicate=hit["replicate"])
         return Finding(device, "FAIL", words, _plain(observed), n=len(known), badness=_badness(one, observed))
     if len(known) < len(timed):
         obstacle = min((row["telemetry_obstacle"] for row in timed if row["telemetry_obstacle"]), default="")
-        words = f"not read in {len(timed) - len(known)} of {len(timed)} measurements"
-        return Finding(
-            device, "INCONCLUSIVE", ": ".join(filter(None, (words, obstacle))), _plain(observed), n=len(known)
-        )
-    return Finding(device, "PASS", f"in all of {len(timed)} measurements", _plain(observed), n=len(known))
+        words = say("not read in {missing} of {n} measurements", missing=len(timed) - len(known), n=len(timed))
+        return Finding(device, "INCONCLUSIVE", joined(": ", (words, obstacle)), _plain(observed), n=len(known))
+    words = say("in all of {n} measurements", n=len(timed))
+    return Finding(device, "PASS", words, _plain(observed), n=len(known))
 
 
 def _badness(one: State, value: Any) -> float:
@@ -91,18 +93,24 @@ def answers(device: str, rows: Sequence[Row], workloads: Sequence[str]) -> Findi
     wrong = [row for row in asked if of_rows.is_wrong(row)]
     if wrong:
         first = wrong[0]
-        words = f"wrong in {first['workload']}, replicate {first['replicate']}"
+        words = say(
+            "wrong in {workload}, replicate {replicate}", workload=first["workload"], replicate=first["replicate"]
+        )
         return Finding(device, "FAIL", words, len(wrong), n=len(asked), badness=len(wrong))
     for row in asked:
         if (failed := of_rows.failure(row)) is not None:
-            return Finding(
-                device, "ERROR", f"{row['workload']}, replicate {row['replicate']}: {failed}", 0, n=len(asked)
+            words = say(
+                "{workload}, replicate {replicate}: {why}",
+                workload=row["workload"],
+                replicate=row["replicate"],
+                why=failed,
             )
+            return Finding(device, "ERROR", words, 0, n=len(asked))
     checked = [row for row in asked if row["check_error"] is not None]
     missing = sorted(set(workloads) - {row["workload"] for row in asked})
     if missing or not asked or len(checked) < len(asked):
-        words = f"{len(asked) - len(checked)} of {len(asked)} were not checked"
+        words = say("{missing} of {n} were not checked", missing=len(asked) - len(checked), n=len(asked))
         if missing or not asked:
-            words = ": ".join(filter(None, ("not measured", ", ".join(missing))))
+            words = joined(": ", (say("not measured"), ", ".join(missing)))
         return Finding(device, "INCONCLUSIVE", words, 0 if asked else None, n=len(checked))
-    return Finding(device, "PASS", f"all of {len(asked)} were right", 0, n=len(asked))
+    return Finding(device, "PASS", say("all of {n} were right", n=len(asked)), 0, n=len(asked))

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bench import units
-from bench.acceptance.model import WORST_FIRST, Finding, Verdict, unit_of
-from bench.criteria.model import Criteria, Criterion, Performance, Uniformity
+from bench.acceptance.model import WORST_FIRST, Finding, Outcome, Verdict, unit_of
+from bench.criteria.model import Criteria, Criterion
+from bench.message import say
 from bench.report import criteria as words
+from bench.report.language import PLAIN, Language
 
-SIMULATED = "SIMULATED: these figures come from a script and say nothing of a machine"
+SIMULATED = say("SIMULATED: these figures come from a script and say nothing of a machine")
+OUTCOMES: Mapping[Outcome, str] = {
+    "PASS": say("PASS"),
+    "FAIL": say("FAIL"),
+    "INCONCLUSIVE": say("INCONCLUSIVE"),
+    "ERROR": say("ERROR"),
+}
 _STYLES = {"PASS": "green", "FAIL": "bold red", "ERROR": "bold red", "INCONCLUSIVE": "yellow"}
 
 
@@ -36,17 +45,16 @@ def show(out: Console, verdict: Verdict, criteria: Criteria, name: str) -> None:
     out.print(", ".join(f"{counts[name]} {name}" for name in WORST_FIRST if counts[name]), style="bold")
 
 
-def reasons(verdict: Verdict) -> list[str]:
+def reasons(verdict: Verdict, language: Language = PLAIN) -> list[str]:
     """Why criteria do not PASS, the worst first: ``FAIL: bf16 on cuda:3 and 2 more: the whole interval misses …``"""
-    grouped: dict[tuple[str, str], list[str]] = {}
+    grouped: dict[tuple[Outcome, str], list[str]] = {}
     for one in sorted(verdict.criteria, key=lambda one: WORST_FIRST.index(one.outcome)):
         if one.outcome != "PASS":
             alike = sum(each.outcome == one.outcome for each in one.findings) - 1
-            more = f" and {alike} more" if alike else ""
-            grouped.setdefault((one.outcome, f"{one.worst.device}{more}: {one.worst.words}"), []).append(
-                one.criterion.id
-            )
-    return [f"{outcome}: {', '.join(ids)} on {why}" for (outcome, why), ids in grouped.items()]
+            where = say("{device} and {n} more", device=one.worst.device, n=alike) if alike else one.worst.device
+            why = language.say("on {where}: {why}", where=where, why=one.worst.words)
+            grouped.setdefault((one.outcome, why), []).append(one.criterion.id)
+    return [f"{language.say(OUTCOMES[outcome])}: {', '.join(ids)} {why}" for (outcome, why), ids in grouped.items()]
 
 
 def _table(verdict: Verdict, criteria: Criteria, width: int) -> Table:
@@ -63,24 +71,25 @@ def _table(verdict: Verdict, criteria: Criteria, width: int) -> Table:
             one.criterion.id,
             worst.device,
             words.value_words(one.criterion, worst.observed),
-            _interval(one.criterion, worst),
+            interval_words(one.criterion, worst),
             words.limit(one.criterion).replace("at least", "≥").replace("at most", "≤"),
             Text(one.outcome, style=_STYLES[one.outcome]),
         )
     return table
 
 
-def _interval(criterion: Criterion, worst: Finding) -> str:
+def interval_words(criterion: Criterion, one: Finding, language: Language = PLAIN) -> str:
     """Both ends, under the prefix of the value beside them."""
-    if worst.interval is None or not isinstance(worst.observed, float):
+    if one.interval is None or not isinstance(one.observed, float):
         return "–"
-    scale = _shown(criterion, worst.observed) / worst.observed
-    return "–".join(units.significant(end * scale, 4) for end in (worst.interval.low, worst.interval.high))
+    scale = shown(criterion, one.observed)[0] / one.observed
+    ends = (one.interval.low, one.interval.high)
+    return "–".join(language.number(units.significant(end * scale, 4)) for end in ends)
 
 
-def _shown(criterion: Criterion, value: float) -> float:
-    """The number before the unit that a value is shown under."""
-    if isinstance(criterion, Uniformity) or (isinstance(criterion, Performance) and criterion.of is not None):
-        return 100 * value  # in percent
+def shown(criterion: Criterion, value: float) -> tuple[float, str]:
+    """The number and the unit that a value is shown under."""
+    if words.is_fraction(criterion):
+        return 100 * value, "%"
     unit = unit_of(criterion)
-    return units.scaled_ns(value * 1e9)[0] if unit == "s" else units.scaled(value, unit)[0]
+    return units.scaled_ns(value * 1e9) if unit == "s" else units.scaled(value, "" if unit == "1" else unit)

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 from rich.padding import Padding
 
-from bench import units
 from bench.acceptance.model import unit_of
 from bench.criteria.facts import FACTS, STATES
 from bench.criteria.model import (
@@ -23,9 +22,19 @@ from bench.criteria.model import (
     Uniformity,
     kind_of,
 )
+from bench.message import Message, say
+from bench.report.language import PLAIN, Language
 
-_DEVICES = {"cuda": "NVIDIA GPU", "cpu": "CPU"}
-_LIMITS = {"at_least": "at least", "at_most": "at most", "equal": "", "one_of": "one of", "none_of": "none of"}
+_DEVICES = {"cuda": say("NVIDIA GPU"), "cpu": say("CPU")}
+_LIMITS = {
+    "at_least": say("at least {value}", value=""),
+    "at_most": say("at most {value}", value=""),
+    "equal": say("{value}", value=""),
+    "one_of": say("one of {value}", value=""),
+    "none_of": say("none of {value}", value=""),
+}
+_NONE_WRONG = say("No answer may be wrong.")
+_ROOFS = {"measured roof": say("measured roof"), "datasheet": say("datasheet")}
 
 
 def show_list(out: Console, found: Mapping[str, Criteria]) -> None:
@@ -46,7 +55,7 @@ def show_checked(out: Console, one: Criteria) -> None:
 def show_explained(out: Console, one: Criteria) -> None:
     """Each criterion as a sentence, its source below it."""
     out.print(one.title, style="bold")
-    out.print(f"A figure is judged after {_listed(one.looks)} replicates, at {one.confidence * 100:g} % confidence.")
+    out.print(f"A figure is judged after {listed(one.looks)} replicates, at {one.confidence * 100:g} % confidence.")
     for criterion in one.criteria:
         out.print(f"\n{criterion.id}: {sentence(criterion, one.device)}")
         note = f"; {criterion.note}" if criterion.note else ""
@@ -87,56 +96,85 @@ def _described(one: Criteria) -> dict[str, Any]:
     }
 
 
-def sentence(one: Criterion, device: str) -> str:
+def sentence(one: Criterion, device: str, language: Language = PLAIN) -> str:
     """What a criterion demands."""
-    each = _DEVICES[device]
+    return language.text(_sentence(one, _DEVICES[device], language))
+
+
+def _sentence(one: Criterion, each: Message, language: Language) -> Message:
     if isinstance(one, Inventory):
-        fact = FACTS[one.what]
-        whose = "the node" if fact.is_of_node else f"each {each}"
-        return f"On {whose}, {fact.words} must be {limit(one)}."
+        fact = say(FACTS[one.what].words)
+        if FACTS[one.what].is_of_node:
+            return say("On the node, {fact} must be {limit}.", fact=fact, limit=limit(one, language))
+        return say("On each {device}, {fact} must be {limit}.", device=each, fact=fact, limit=limit(one, language))
     if isinstance(one, Performance):
-        figure = f"{one.metric} of {one.workload}" if one.metric else one.workload
-        return f"On each {each}, {figure} must be {limit(one)}."
+        of = say("{metric} of {workload}", metric=one.metric, workload=one.workload)
+        figure = of if one.metric else one.workload
+        return say("On each {device}, {fact} must be {limit}.", device=each, fact=figure, limit=limit(one, language))
     if isinstance(one, Uniformity):
-        return f"In {one.workload}, no {each} may be slower than {_percent(one.limit.at_least)} of its node's median."
+        return say(
+            "In {workload}, no {device} may be slower than {limit} of its node's median.",
+            workload=one.workload,
+            device=each,
+            limit=_percent(one.limit.at_least, language),
+        )
     if isinstance(one, State):
-        return f"On each {each}, over all measurements: {STATES[one.column].words} must be {limit(one)}."
+        return say(
+            "On each {device}, over all measurements: {fact} must be {limit}.",
+            device=each,
+            fact=say(STATES[one.column].words),
+            limit=limit(one, language),
+        )
     if isinstance(one, Soak):
-        return f"Before all else, {one.workload} loads each {each} for {limit(one)}, and no answer may be wrong."
+        return say(
+            "Before all else, {workload} loads each {device} for {limit}, and no answer may be wrong.",
+            workload=one.workload,
+            device=each,
+            limit=limit(one, language),
+        )
     assert isinstance(one, Answers)
-    asked = f"; {_listed(one.workloads)} must have been asked" if one.workloads else ""
-    return f"No answer may be wrong{asked}."
+    asked = listed(one.workloads, language)
+    return say("No answer may be wrong; {workloads} must have been asked.", workloads=asked) if asked else _NONE_WRONG
 
 
-def limit(one: Criterion) -> str:
+def limit(one: Criterion, language: Language = PLAIN) -> str:
     """``at least 755.0 TFLOP/s``, ``at most 0``, ``on``"""
-    words = [f"{_LIMITS[name]} {value_words(one, value)}".strip() for name, value in one.limit.stated.items()]
-    found = " and ".join(words)
+    words = [
+        language.say(_LIMITS[name].template, value=value_words(one, value, language))
+        for name, value in one.limit.stated.items()
+    ]
+    found = words[0] if len(words) == 1 else language.say("{first} and {last}", first=words[0], last=words[-1])
     if isinstance(one, Performance) and one.of is not None:
-        return f"{found} of the {one.of}"
+        return language.say("{limit} of the {roof}", limit=found, roof=_ROOFS[one.of])
     return found
 
 
-def value_words(one: Criterion, value: Any) -> str:
+def value_words(one: Criterion, value: Any, language: Language = PLAIN) -> str:
     """An observed value or a limit's, under the unit that people would say; a dash where it is not known."""
     if value is None or isinstance(value, bool):
-        return {None: "–", True: "yes", False: "no"}[value]
+        return "–" if value is None else language.say("yes") if value else language.say("no")
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence):
-        return ", ".join(map(str, value)) or "none"
-    if isinstance(one, Uniformity) or (isinstance(one, Performance) and one.of is not None):
-        return _percent(value)
+        return ", ".join(map(str, value)) or language.say("none")
+    if is_fraction(one):
+        return _percent(value, language)
     unit = unit_of(one)
     if isinstance(one, Performance) or unit == "B":
-        return units.show(value, "" if unit == "1" else unit).strip()
-    return f"{value:g}" if unit == "1" else f"{value:g} {unit}"
+        return language.figure(value, unit)
+    return language.number(f"{value:g}") + ("" if unit == "1" else f" {unit}")
 
 
-def _percent(value: Any) -> str:
-    return f"{float(value):.1%}".replace(".0%", "%")
+def is_fraction(one: Criterion) -> bool:
+    """Whether its figures are shown in percent."""
+    return isinstance(one, Uniformity) or (isinstance(one, Performance) and one.of is not None)
 
 
-def _listed(values: Sequence[Any]) -> str:
-    *most, last = map(str, values)
-    return f"{', '.join(most)} and {last}" if most else last
+def _percent(value: Any, language: Language) -> str:
+    return f"{language.number(f'{100 * float(value):.1f}'.removesuffix('.0'))}%"
+
+
+def listed(values: Sequence[Any], language: Language = PLAIN) -> str:
+    """``5, 8 and 12``"""
+    *most, last = map(str, values or ("",))
+    return language.say("{first} and {last}", first=", ".join(most), last=last) if most else last

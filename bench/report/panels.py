@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.message import Message, joined, say
 from bench.telemetry import rates
 from bench.telemetry.reading import Reading
 from bench.telemetry.stretches import Kind, Stretch, gap_ns, stretches
@@ -15,6 +16,8 @@ Point = tuple[float, float]  # seconds since the first reading, value
 Pieces = Sequence[Sequence[Point]]  # a line, in pieces: between them nothing is known
 
 _LEAST_EXTENT = 0.05  # of the value
+HOW: Mapping[Kind, Message] = {"throttled": say("throttled"), "power-capped": say("power-capped")}
+_COUNTER = say("its counter alone")
 
 
 def values_of(pieces: Pieces) -> list[float]:
@@ -71,7 +74,7 @@ class View:
     span_s: float
     spans: Sequence[tuple[str, float, float]]  # the workloads' timed windows
     held_back: Mapping[str, Sequence[tuple[float, float, Stretch]]]  # by device
-    notes: Sequence[str]  # what else a reader has to know
+    notes: Sequence[Message]  # what else a reader has to know
 
 
 def _percent(fraction: float | None) -> float | None:
@@ -107,7 +110,7 @@ def view(readings: Sequence[Reading], spans: Sequence[Span]) -> View:
             lines = {name: _pieces(series[name], quantity.value, seconds) for name in names}
             lines = {name: pieces for name, pieces in lines.items() if pieces}
             panels += [Panel(quantity, lines, is_aside=bool(gpus) and names != gpus)] if lines else []
-            missing += [] if lines else [quantity.title]
+            missing += [] if lines else [say(quantity.title)]
     held_back = {
         name: [(seconds(one.from_ns), seconds(one.until_ns), one) for one in stretches(each)]
         for name, each in series.items()
@@ -132,18 +135,50 @@ def heading(plan: Plan) -> list[str]:
     return lines
 
 
-def held_back_words(view: View) -> list[tuple[Kind, str]]:
+def held_back_words(view: View) -> list[tuple[Kind, Message]]:
     """A line for each kind and cause: ``throttled by hw_thermal_slowdown: cuda:5 2.0 s``."""
-    found: dict[tuple[Kind, str], list[str]] = {}
+    found: dict[tuple[Kind, str], list[Message]] = {}
     kinds: tuple[Kind, ...] = ("throttled", "power-capped")
     for kind, (name, held_back) in itertools.product(kinds, view.held_back.items()):
         mine = [one for _, _, one in held_back if one.kind == kind]
         if mine:
             held_s = sum(one.until_ns - one.from_ns for one in mine) * 1e-9
             reasons = ", ".join(sorted({reason for one in mine for reason in one.reasons}))
-            shown = f"{name} {held_s:.1f} s" if held_s >= 0.1 else f"{name} below 0.1 s"
-            found.setdefault((kind, reasons or "its counter alone"), []).append(shown)
-    return [(kind, f"{kind} by {cause}: {', '.join(devices)}") for (kind, cause), devices in found.items()]
+            shown = say("{device} {seconds:.1f} s", device=name, seconds=held_s)
+            if held_s < 0.1:
+                shown = say("{device} below 0.1 s", device=name)
+            found.setdefault((kind, reasons or _COUNTER), []).append(shown)
+    return [
+        (kind, say("{how} by {cause}: {devices}", how=HOW[kind], cause=cause, devices=joined(", ", devices)))
+        for (kind, cause), devices in found.items()
+    ]
+
+
+def thinned(piece: Sequence[Point], step_s: float) -> list[Point]:
+    """The least and the greatest of each step, in their order: what is left out could not be seen."""
+    kept: list[Point] = []
+    for _, group in itertools.groupby(piece, key=lambda point: point[0] // step_s):
+        points = list(group)
+        kept += sorted({min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])})
+    return kept
+
+
+def ranges(seen: View, name: str, kind: Kind, steps: int) -> list[tuple[float, float]]:
+    """When a device was held back in that way, as (begin, length); what is too near to be told apart is one.
+
+    Args:
+        steps: of the time axis, that can be told apart.
+    """
+    found: list[tuple[float, float]] = []
+    for from_s, until_s, one in seen.held_back.get(name, ()):
+        if one.kind != kind:
+            continue
+        if found and from_s - sum(found[-1]) < seen.span_s / steps:
+            begin_s, _ = found.pop()
+            found.append((begin_s, until_s - begin_s))
+        else:
+            found.append((from_s, until_s - from_s))
+    return found
 
 
 def _joined(spans: Sequence[Span]) -> list[Span]:
@@ -184,16 +219,19 @@ def _notes(
     missing: Sequence[str],
     *,
     is_held_back: bool,
-) -> list[str]:
+) -> list[Message]:
     """Which device stopped answering, when, in whose words; and what the picture cannot show."""
-    notes = []
+    notes: list[Message] = []
     for name, readings in series.items():
         lost = next((one for one in readings if one.error is not None), None)
         if lost is not None:
-            notes.append(f"{name} did not answer at {seconds(lost.at_ns):.1f} s: {lost.error}")
+            at_s = seconds(lost.at_ns)
+            notes.append(say("{device} did not answer at {at_s:.1f} s: {why}", device=name, at_s=at_s, why=lost.error))
     unknown = [name for name, readings in series.items() if all(one.throttle_reasons is None for one in readings)]
     if not is_held_back and len(unknown) < len(series):
-        notes.append("never held back")
+        notes.append(say("never held back"))
     if unknown:
-        missing = [*missing, f"throttling of {', '.join(unknown)}"]
-    return [*notes, *([f"not readable here: {', '.join(missing)}"] if missing else [])]
+        missing = [*missing, say("throttling of {devices}", devices=", ".join(unknown))]
+    if missing:
+        notes.append(say("not readable here: {what}", what=joined(", ", missing)))
+    return notes

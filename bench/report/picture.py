@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from bench.report.drawing import image
-from bench.report.panels import Panel, Point, View, heading, held_back_words
+from bench.report.panels import Panel, View, heading, held_back_words, ranges, thinned
 from bench.telemetry.stretches import Kind
 from bench.types import Plan
 
@@ -63,11 +63,13 @@ def _draw_panel(axes: Axes, panel: Panel, seen: View, colours: Mapping[str, str]
         for piece in pieces:
             # A piece of a single reading is a dot: there is no line to be seen.
             style = "." if len(piece) == 1 else ""
-            points = zip(*_thinned(piece, seen.span_s / _STEPS), strict=True)
+            points = zip(*thinned(piece, seen.span_s / _STEPS), strict=True)
             axes.plot(*points, color=colours.get(name, _CPU_COLOUR), linewidth=1.4, marker=style)
     for name in panel.lines:
-        ranges = _ranges(seen, name, "throttled")
-        axes.broken_barh(ranges, (0, 1), transform=axes.get_xaxis_transform(), color=_HELD_BACK["throttled"], alpha=0.2)
+        held_back = ranges(seen, name, "throttled", _STEPS)
+        axes.broken_barh(
+            held_back, (0, 1), transform=axes.get_xaxis_transform(), color=_HELD_BACK["throttled"], alpha=0.2
+        )
     title = panel.quantity.title.replace(" temperature", "\ntemperature")
     axes.set_ylabel(f"{title}\n{panel.quantity.unit}")
     axes.grid(alpha=0.3)
@@ -77,35 +79,12 @@ def _draw_panel(axes: Axes, panel: Panel, seen: View, colours: Mapping[str, str]
     axes.set_ylim(low - margin, high + margin)
 
 
-def _thinned(piece: Sequence[Point], step_s: float) -> list[Point]:
-    """The least and the greatest of each step, in their order: what is left out could not be seen."""
-    kept: list[Point] = []
-    for _, group in itertools.groupby(piece, key=lambda point: point[0] // step_s):
-        points = list(group)
-        kept += sorted({min(points, key=lambda point: point[1]), max(points, key=lambda point: point[1])})
-    return kept
-
-
-def _ranges(seen: View, name: str, kind: Kind) -> list[tuple[float, float]]:
-    """When a device was held back in that way, as (begin, length); what is too near to be told apart is one."""
-    ranges: list[tuple[float, float]] = []
-    for from_s, until_s, one in seen.held_back.get(name, ()):
-        if one.kind != kind:
-            continue
-        if ranges and from_s - sum(ranges[-1]) < seen.span_s / _STEPS:
-            begin_s, _ = ranges.pop()
-            ranges.append((begin_s, until_s - begin_s))
-        else:
-            ranges.append((from_s, until_s - from_s))
-    return ranges
-
-
 def _draw_held_back(axes: Axes, seen: View) -> None:
     """A lane for each device that was held back; the worse of the two lies above."""
     kinds: tuple[Kind, ...] = ("power-capped", "throttled")
     for lane, name in enumerate(seen.held_back):
         for kind in kinds:
-            axes.broken_barh(_ranges(seen, name, kind), (lane - 0.4, 0.8), color=_HELD_BACK[kind])
+            axes.broken_barh(ranges(seen, name, kind, _STEPS), (lane - 0.4, 0.8), color=_HELD_BACK[kind])
     axes.set_yticks(range(len(seen.held_back)), list(seen.held_back))
     axes.invert_yaxis()
     axes.set_ylabel("held\nback")

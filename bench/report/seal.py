@@ -6,12 +6,13 @@ import dataclasses
 import json
 from typing import Any
 
+from bench.message import say
 from bench.seal.statement import RunSeal
 from bench.seal.verify import Link, Verified
 from bench.units import show_bytes
 
 # Said under every seal that is good, for what is good is less than it looks.
-WHAT_IT_PROVES = (
+WHAT_IT_PROVES = say(
     "A seal proves who signed what; times are the signers' own clocks. It does not prove that they were honest."
 )
 

@@ -16,7 +16,7 @@ import pytest
 
 from bench.errors import OutputNotWritable, UsageError
 from bench.report import picture
-from bench.report.panels import Span, view
+from bench.report.panels import Span, ranges, thinned, view
 from bench.report.telemetry import save_picture
 from bench.telemetry.reading import Reading
 from tests.checkout import ROOT
@@ -146,7 +146,7 @@ def test_a_long_run_is_thinned_and_keeps_its_extremes(tmp_path: Path) -> None:
     assert len(image) < 500_000
     pieces = view(base, []).panels[1].lines["cuda:0"]
     (piece,) = pieces
-    kept = picture._thinned(piece, 2.43)
+    kept = thinned(piece, 2.43)
     assert len(kept) <= 2002
     assert min(value for _, value in kept) == 55.0
     assert kept == sorted(kept)
@@ -159,9 +159,9 @@ def test_short_stretches_far_too_many_to_be_seen_are_drawn_as_one() -> None:
     ]
     seen = view(readings, [])
     assert len(seen.held_back["cuda:0"]) > 10_000
-    (one,) = picture._ranges(seen, "cuda:0", "power-capped")
+    (one,) = ranges(seen, "cuda:0", "power-capped", 1000)
     assert one == pytest.approx((0.05, 2429.9), abs=0.11)
-    assert picture._ranges(seen, "cuda:0", "throttled") == []
+    assert ranges(seen, "cuda:0", "throttled", 1000) == []
 
 
 # ---------------------------------------------------------------- what cannot be drawn
