@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bench.cli.options import json_option, out_option, seconds, tags_of
+from bench.cli.options import (
+    html_option,
+    json_option,
+    junit_option,
+    lang_option,
+    markdown_option,
+    out_option,
+    seconds,
+    tags_of,
+)
 
 if TYPE_CHECKING:
     from bench.schema import Row
@@ -23,6 +32,10 @@ if TYPE_CHECKING:
 @click.option("--tag", "tags", multiple=True, callback=tags_of, metavar="K=V", help="A note to keep; may be repeated.")
 @click.option("--nonce", metavar="N", help="What the inspector gave you, so that this run is no older one.")
 @click.option("--resume", metavar="RUN_ID", help="Go on with an acceptance that was interrupted.")
+@html_option
+@markdown_option
+@junit_option
+@lang_option
 @json_option
 def accept(
     text: str,
@@ -33,6 +46,10 @@ def accept(
     tags: dict[str, str],
     nonce: str | None,
     resume: str | None,
+    html: Path | None,
+    markdown: Path | None,
+    junit: Path | None,
+    lang: str,
     as_json: bool,
 ) -> None:
     """Does this node meet the criteria? Measure until it is clear.
@@ -47,6 +64,7 @@ def accept(
       vnbench accept --criteria h100-sxm
       vnbench accept --criteria contract.toml --budget 30m --label "node 7"
       vnbench accept --criteria cpu-node --nonce 7f3a --json
+      vnbench accept --criteria h100-sxm --html node7.html --lang vi
 
     Exit codes: 0 PASS, 2 usage, 3 ERROR, 4 GPUs unusable, or undecided and
     unfit to be measured, 5 FAIL, 6 INCONCLUSIVE. Judge again, anywhere:
@@ -54,11 +72,11 @@ def accept(
     """
     from bench import accept as acceptance
     from bench import recovery, store
-    from bench.acceptance import canonical
+    from bench.acceptance import canonical, dossier
     from bench.criteria import file as files
     from bench.errors import Interrupted, UsageError
     from bench.report import acceptance as report
-    from bench.report import table
+    from bench.report import acceptance_files, table
     from bench.report.progress import RunProgress
 
     if resume and (label or tags or nonce or device):
@@ -87,6 +105,9 @@ def accept(
     else:
         report.show(table.console(), verdict, criteria, text)
         click.echo(f"results: {path}")
+    if html or markdown or junit:
+        whole = dossier.gather(path, criteria)
+        acceptance_files.write(whole, html=html, markdown=markdown, junit=junit, lang=lang)
     if interrupt is not None:
         raise interrupt
     sys.exit(verdict.exit_code)

@@ -83,6 +83,14 @@ device_option = click.option(
     metavar="auto|cpu|cuda|cuda:N|all",
     help="auto: every NVIDIA GPU, or the CPU where there is none. all: the CPU as well.",
 )
+html_option = report_option("--html", "Write a page to read, print and sign.")
+lang_option = click.option(
+    "--lang",
+    type=click.Choice(["en", "vi"]),
+    default="en",
+    show_default=True,
+    help="The language of the page and the Markdown.",
+)
 junit_option = report_option("--junit", "Write JUnit XML.")
 markdown_option = report_option("--markdown", "Write a comment for a PR.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")

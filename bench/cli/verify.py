@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from bench.cli.options import PINNED, file_option, json_option, seconds, trust_option
+from bench.cli.options import PINNED, file_option, html_option, json_option, lang_option, seconds, trust_option
 
 
 @click.command()
@@ -18,6 +18,8 @@ from bench.cli.options import PINNED, file_option, json_option, seconds, trust_o
 @click.option("--max-age", callback=seconds, metavar="TIME", help="How long ago the run may have begun: 12h, 30d.")
 @file_option("--criteria", "FILE", "What you asked it to be judged by.")
 @click.option("--require", multiple=True, metavar="NAME", help="A name, role or key id that must have sealed.")
+@html_option
+@lang_option
 @json_option
 def verify(
     bundle: Path,
@@ -27,6 +29,8 @@ def verify(
     max_age: float | None,
     criteria: Path | None,
     require: tuple[str, ...],
+    html: Path | None,
+    lang: str,
     as_json: bool,
 ) -> None:
     """Verify a sealed bundle: who signed what, and is it still that?
@@ -40,10 +44,13 @@ def verify(
       vnbench verify node7.seal.tar --trust trust.toml --require inspector
       vnbench verify node7.seal.tar --key operator.pub --nonce 8c1e0f7a66d2
       vnbench verify node7.seal.tar --key operator.pub --max-age 30d --json
+      vnbench verify node7.seal.tar --key operator.pub --html node7.html
     """
     import hashlib
 
+    from bench.acceptance import dossier
     from bench.errors import BadSeal, UnreadableResult, UsageError
+    from bench.report import acceptance_files
     from bench.report import seal as report
     from bench.seal import repeat
     from bench.seal import trust as trusted
@@ -66,3 +73,5 @@ def verify(
         click.echo(report.bad_json(error.what, error.exit_code))
         sys.exit(error.exit_code)
     click.echo(report.to_json(found) if as_json else report.text(found))
+    if html:
+        acceptance_files.write(dossier.of_bundle(found), html=html, lang=lang)

@@ -5,12 +5,34 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.comparison.model import Cell, Comparison
 from bench.prices.model import Economics
 from bench.stats import Interval, geometric_mean
 
 _COMPUTE, _MEMORY = "roof/compute/", "roof/memory/"
+
+
+class Figure(Protocol):
+    """What a place in a roofline needs: a `Cell` has it, and so has a run's own workload."""
+
+    @property
+    def workload(self) -> str: ...
+    @property
+    def side(self) -> str: ...
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def unit(self) -> str | None: ...
+    @property
+    def flops(self) -> int | None: ...
+    @property
+    def bytes_moved(self) -> int | None: ...
+    @property
+    def items(self) -> int | None: ...
+    @property
+    def item_unit(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,7 @@ class Standing:
     power_w: float | None
 
 
-def place(cell: Cell) -> Place | None:
+def place(cell: Figure) -> Place | None:
     """Arithmetic intensity and speed; None for what does no arithmetic, moves nothing, or is no rate.
 
     Source: S. Williams, A. Waterman and D. Patterson, "Roofline", CACM 52(4), 2009. A launch does ``flops``
@@ -56,7 +78,7 @@ def place(cell: Cell) -> Place | None:
     return Place(cell.workload, cell.side, cell.flops / cell.bytes_moved, cell.value / per_launch * cell.flops)
 
 
-def roofs(cells: Iterable[Cell]) -> list[Roofs]:
+def roofs(cells: Iterable[Figure]) -> list[Roofs]:
     """The measured roofs of each side among cells of one kind of device."""
     compute: dict[str, dict[str, float]] = {}
     memory: dict[str, float] = {}

@@ -31,29 +31,27 @@ def render(report: Report) -> bytes:
     judgements = report.judgements
     kinds = Counter(_ELEMENTS.get(one.verdict) for one in judgements)
     totals = {"tests": len(judgements), "failures": kinds["failure"], "errors": kinds["error"]}
-    root = _element("testsuites", name="vnbench", **totals)
-    suite = _element("testsuite", name=report.title, **totals, skipped=kinds["skipped"], time=0)
+    root = element("testsuites", name="vnbench", **totals)
+    suite = element("testsuite", name=report.title, **totals, skipped=kinds["skipped"], time=0)
     root.append(suite)
     suite.extend(_test_case(one) for one in worst_first(judgements))
     lines = [*([SIMULATED] if report.is_simulated else []), *asides(report)]
     if lines:
-        _text(suite, "system-out", "\n".join(lines))
-    ElementTree.indent(root)
-    return b"<?xml version='1.0' encoding='utf-8'?>\n%b\n" % ElementTree.tostring(root, encoding="unicode").encode()
+        text(suite, "system-out", "\n".join(lines))
+    return encoded(root)
 
 
 def _test_case(one: Judgement) -> ElementTree.Element:
-    case = _element("testcase", classname=f"vnbench.{one.device}", name=one.workload, time=0)
+    case = element("testcase", classname=f"vnbench.{one.device}", name=one.workload, time=0)
     figures = _figures(one)
-    properties = ElementTree.SubElement(case, "properties")
-    properties.extend(_element("property", name=name, value=value) for name, value in figures.items())
+    add_properties(case, figures)
     if one.verdict in _ELEMENTS:
         kind = "missing" if one.is_missing else one.verdict
         message = ": ".join(filter(None, [kind, _measured(one), one.reason]))
-        outcome = _element(_ELEMENTS[one.verdict], type=kind, message=message)
-        outcome.text = _clean(message)  # GitLab shows the text, Jenkins the message
+        outcome = element(_ELEMENTS[one.verdict], type=kind, message=message)
+        outcome.text = clean(message)  # GitLab shows the text, Jenkins the message
         case.append(outcome)
-    _text(case, "system-out", "\n".join(f"{name}: {value}" for name, value in figures.items()))
+    text(case, "system-out", "\n".join(f"{name}: {value}" for name, value in figures.items()))
     return case
 
 
@@ -81,13 +79,25 @@ def _measured(one: Judgement) -> str:
     return f"ratio {one.ratio:.3f} ({low:.3f}–{high:.3f}, n = {one.n})"
 
 
-def _element(tag: str, **attributes: object) -> ElementTree.Element:
-    return ElementTree.Element(tag, {name: _clean(str(value)) for name, value in attributes.items()})
+def encoded(root: ElementTree.Element) -> bytes:
+    """The file of a tree, indented."""
+    ElementTree.indent(root)
+    return b"<?xml version='1.0' encoding='utf-8'?>\n%b\n" % ElementTree.tostring(root, encoding="unicode").encode()
 
 
-def _text(parent: ElementTree.Element, tag: str, text: str) -> None:
-    ElementTree.SubElement(parent, tag).text = _clean(text)
+def add_properties(case: ElementTree.Element, figures: Mapping[str, object]) -> None:
+    properties = ElementTree.SubElement(case, "properties")
+    properties.extend(element("property", name=name, value=value) for name, value in figures.items())
 
 
-def _clean(text: str) -> str:
+def element(tag: str, **attributes: object) -> ElementTree.Element:
+    """An element without what XML cannot hold, as are `text` and `clean`."""
+    return ElementTree.Element(tag, {name: clean(str(value)) for name, value in attributes.items()})
+
+
+def text(parent: ElementTree.Element, tag: str, text: str) -> None:
+    ElementTree.SubElement(parent, tag).text = clean(text)
+
+
+def clean(text: str) -> str:
     return _FORBIDDEN.sub("\ufffd", text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,15 @@ from typing import Any
 
 from bench import __version__, fitness, units
 from bench.comparison.model import Cell, Comparison, Side
-from bench.errors import UsageError
 from bench.files import write_report
 from bench.prices.model import Economics
 from bench.report import compare as words
-from bench.report.page_pictures import Picture, Seen, choose, lead_pictures, pictures
+from bench.report import html
+from bench.report.page_pictures import Seen, choose, lead_pictures, pictures
 from bench.report.prices import UNSURE, Sheet, sheet
 
 MOST_DIFFERENCES = 60
 _MOST_NAMES = 6  # of nodes, in a cell of a table
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # no text of HTML
 
 
 @dataclass(frozen=True)
@@ -50,20 +48,7 @@ def write(path: Path, comparison: Comparison, economics: Economics | None = None
 
 def render(comparison: Comparison, economics: Economics | None = None) -> str:
     """The page."""
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"a page needs {error.name}, which is not installed", f"pip install {error.name}") from error
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("bench.report", "templates"),
-        autoescape=True,  # names and labels are others' words
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("page.html.j2").render(_content(comparison, economics)) + "\n"
-    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+    return html.render("page.html.j2", {"lang": "en", **_content(comparison, economics)})
 
 
 def _content(comparison: Comparison, economics: Economics | None) -> Mapping[str, Any]:
@@ -72,7 +57,6 @@ def _content(comparison: Comparison, economics: Economics | None) -> Mapping[str
     return {
         "version": __version__,
         "unsure": UNSURE,
-        "svg": _svg,
         "comparison": comparison,
         "confidence": f"{comparison.confidence:.0%}".replace("%", " %"),
         "warnings": _warnings(seen),
@@ -179,17 +163,6 @@ def _flags(seen: Seen) -> list[tuple[str, str]]:
         else (flag, "a flag of another version of vnbench")
         for flag in flags
     ]
-
-
-def _svg(picture: Picture, prefix: str) -> Any:
-    """The picture for the inside of the page: with its words for who cannot see it, and names of its own."""
-    from markupsafe import Markup
-
-    words = Markup(' role="img" aria-label="{}" id="{}"').format(picture.text, prefix)  # escapes both
-    tags = re.compile(r"<[^>]*>")
-    names = re.compile(r'(\bid="|="#|url\(#)')
-    own = tags.sub(lambda tag: names.sub(rf"\1{prefix}-", tag[0]), picture.svg)
-    return Markup(own.replace("<svg", f"<svg{words}", 1))
 
 
 def _sheet(seen: Seen, economics: Economics) -> Sheet:

@@ -11,6 +11,7 @@ from bench.comparison.positions import Standing, front, place, roofs, standings
 from bench.prices.assess import by_workload, foremost
 from bench.prices.model import Economics, Lead, Sensitivity
 from bench.report import plots
+from bench.report.html import Picture
 from bench.report.prices import assumption
 
 MOST_WORKLOADS = 100  # in the table
@@ -18,14 +19,6 @@ MOST_BARS = 60  # in a picture
 MOST_LEADS = 4  # pictures of who leads
 _MOST_FLOP_PER_S = 1e24  # that is drawn, far beyond any machine
 _LEAST = 1e-6  # ratio that is drawn: beyond, the others could not be told apart
-
-
-@dataclass(frozen=True)
-class Picture:
-    title: str
-    text: str  # what is to be seen, for who cannot see it
-    svg: str
-    note: str = ""
 
 
 @dataclass

@@ -23,13 +23,19 @@ MOST_SIDES = 8  # that can be told apart, by colour and by marker
 _WIDTH_IN = 4.4  # narrow, so that the text is still read where a telephone shrinks it
 _SETTINGS: Mapping[str, Any] = {"font.size": 10.0, "axes.spines.top": False, "axes.spines.right": False}
 # Stand-ins that matplotlib writes and the page's variables replace: each is found nowhere else in a picture.
-_INK, _FAINT, _CARD = "#010203", "#040506", "#030201"
-_SIDES = tuple(f"#0708{index:02x}" for index in range(MOST_SIDES))
-_VARIABLES = {_INK: "var(--ink)", _FAINT: "var(--faint)", _CARD: "var(--card)"} | {
-    colour: f"var(--side-{index})" for index, colour in enumerate(_SIDES)
-}
+INK, FAINT, _CARD = "#010203", "#040506", "#030201"
+SIDES = tuple(f"#0708{index:02x}" for index in range(MOST_SIDES))
+GOOD, BAD, OPEN = "#0a0b01", "#0a0b02", "#0a0b03"
+_VARIABLES = {
+    INK: "var(--ink)",
+    FAINT: "var(--faint)",
+    _CARD: "var(--card)",
+    GOOD: "var(--good)",
+    BAD: "var(--bad)",
+    OPEN: "var(--open)",
+} | {colour: f"var(--side-{index})" for index, colour in enumerate(SIDES)}
 _MARKERS = "osD^vPX*"
-_SMALL = 9.0  # points
+SMALL = 9.0  # points
 _LONGEST_NAME = 48
 _LONGEST_LABEL = 26  # inside a picture
 _LABEL: dict[str, Any] = {"facecolor": _CARD, "edgecolor": "none", "pad": 0.8}  # behind words that lines pass under
@@ -90,9 +96,9 @@ def intervals(rows: Sequence[Row], sides: Sequence[str], label: str) -> str:
             y += 1.05
         for at, name in names:
             axes.text(
-                0.0, at, short(name), transform=axes.get_yaxis_transform(), va="center", fontsize=_SMALL, bbox=_LABEL
+                0.0, at, short(name), transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL, bbox=_LABEL
             )
-        axes.axvline(1.0, color=_INK, linewidth=1.0)
+        axes.axvline(1.0, color=INK, linewidth=1.0)
         axes.set_ylim(y - 0.5, -0.6)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
@@ -101,11 +107,11 @@ def intervals(rows: Sequence[Row], sides: Sequence[str], label: str) -> str:
         _legend(figure, sides, sorted({bar.side for row in rows for bar in row.bars}))
 
     lines = sum(1.05 + 0.62 * len(row.bars) for row in rows)
-    return _svg(draw, 0.26 * lines + 1.0)
+    return svg(draw, 0.26 * lines + 1.0)
 
 
 def _draw_bar(axes: Axes, bar: Bar, y: float) -> None:
-    colour = _SIDES[bar.side % MOST_SIDES]
+    colour = SIDES[bar.side % MOST_SIDES]
     if bar.low is not None and bar.high is not None:
         axes.plot([bar.low, bar.high], [y, y], color=colour, linewidth=2.2, solid_capstyle="butt")
     face = "none" if bar.is_faint or bar.low is None else colour
@@ -124,7 +130,7 @@ def _ratio_scale(axes: Axes, values: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(ratio_ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}×"))
-    axes.grid(axis="x", color=_FAINT, linewidth=0.6)
+    axes.grid(axis="x", color=FAINT, linewidth=0.6)
 
 
 def ratio_ticks(low: float, high: float) -> list[float]:
@@ -141,7 +147,12 @@ def ratio_ticks(low: float, high: float) -> list[float]:
     return [1.0]
 
 
-def roofline(roofs: Sequence[Roof], points: Sequence[Point], sides: Sequence[str]) -> str:
+def roofline(
+    roofs: Sequence[Roof],
+    points: Sequence[Point],
+    sides: Sequence[str],
+    label: str = "arithmetic intensity, FLOP per byte",
+) -> str:
     """Work per second against arithmetic intensity, under each side's measured roofs; both axes are logarithmic.
 
     Source: S. Williams, A. Waterman and D. Patterson, "Roofline", CACM 52(4), 2009.
@@ -159,20 +170,20 @@ def roofline(roofs: Sequence[Roof], points: Sequence[Point], sides: Sequence[str
             _draw_roof(axes, one, low, high)
         for point in points:
             _draw_point(axes, point, size=5.0)
-        axes.grid(color=_FAINT, linewidth=0.6)
+        axes.grid(color=FAINT, linewidth=0.6)
         axes.minorticks_off()
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_major_formatter(lambda value, _: "{:g} {}".format(*units.scaled(value, "FLOP/s")))
-        axes.set_xlabel("arithmetic intensity, FLOP per byte")
+        axes.set_xlabel(label)
         _legend(figure, sides, sorted({point.side for point in points} | {one.side for one in roofs}))
         limits = [(name, high, limit) for one in roofs for name, limit in one.compute.items()]
         return lambda: _name(axes, limits + [(point.name, point.x, point.y) for point in _by_height(points)])
 
-    return _svg(draw, 4.4)
+    return svg(draw, 4.4)
 
 
 def _draw_roof(axes: Axes, roof: Roof, low: float, high: float) -> None:
-    colour = _SIDES[roof.side % MOST_SIDES]
+    colour = SIDES[roof.side % MOST_SIDES]
     top = max(roof.compute.values(), default=math.inf)
     if roof.memory_b_s:
         until = min(high, top / roof.memory_b_s)
@@ -183,7 +194,7 @@ def _draw_roof(axes: Axes, roof: Roof, low: float, high: float) -> None:
 
 
 def _draw_point(axes: Axes, point: Point, size: float) -> None:
-    colour = _SIDES[point.side % MOST_SIDES]
+    colour = SIDES[point.side % MOST_SIDES]
     if point.low is not None and point.high is not None:
         axes.plot([point.x, point.x], [point.low, point.high], color=colour, linewidth=1.6)
     face = colour if point.is_on_front else "none"
@@ -208,7 +219,7 @@ def _name(axes: Axes, names: Sequence[tuple[str, float, float]]) -> None:
     for name, x, y in names:
         text = short(name, _LONGEST_LABEL)
         at, height = (float(part) / dots for part in to_points((x, y)))
-        width = 0.62 * _SMALL * len(text) + 6
+        width = 0.62 * SMALL * len(text) + 6
         for box in ((at, height - 6, at + width, height + 6), (at - width, height - 6, at, height + 6)):
             is_free = not any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in taken)
             if is_free and left <= box[0] and box[2] <= right + 1:
@@ -216,7 +227,7 @@ def _name(axes: Axes, names: Sequence[tuple[str, float, float]]) -> None:
                 side = "left" if box[0] == at else "right"
                 offset = (6 if side == "left" else -6, 0)
                 # Nothing behind it: that would hide the end of an interval.
-                axes.annotate(text, (x, y), offset, textcoords="offset points", ha=side, va="center", fontsize=_SMALL)
+                axes.annotate(text, (x, y), offset, textcoords="offset points", ha=side, va="center", fontsize=SMALL)
                 break
 
 
@@ -237,8 +248,8 @@ def pareto(points: Sequence[Point], sides: Sequence[str], x_label: str) -> str:
         axes.set_ylim(max(0.0, middle_y - 0.65 * height), middle_y + 0.65 * height)
         front = sorted((point.x, point.y) for point in points if point.is_on_front)
         if len(front) > 1:
-            axes.step(*zip(*front, strict=True), where="post", color=_INK, linewidth=0.8, linestyle="--", zorder=0)
-        axes.grid(color=_FAINT, linewidth=0.6)
+            axes.step(*zip(*front, strict=True), where="post", color=INK, linewidth=0.8, linestyle="--", zorder=0)
+        axes.grid(color=FAINT, linewidth=0.6)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel(x_label)
@@ -246,7 +257,7 @@ def pareto(points: Sequence[Point], sides: Sequence[str], x_label: str) -> str:
         _legend(figure, sides, sorted({point.side for point in points}))
         return lambda: _name(axes, [(point.name, point.x, point.y) for point in _by_height(points)])
 
-    return _svg(draw, 4.0)
+    return svg(draw, 4.0)
 
 
 @dataclass(frozen=True)
@@ -265,21 +276,21 @@ def leads(strips: Sequence[Strip], sides: Sequence[str]) -> str:
         transform = axes.get_yaxis_transform()
         for index, strip in enumerate(strips):
             axes.text(
-                0.0, index - 0.46, short(strip.name), transform=transform, va="center", fontsize=_SMALL, bbox=_LABEL
+                0.0, index - 0.46, short(strip.name), transform=transform, va="center", fontsize=SMALL, bbox=_LABEL
             )
             for low, high, side, is_sure in strip.pieces:
-                colour = _SIDES[side % MOST_SIDES]
+                colour = SIDES[side % MOST_SIDES]
                 axes.barh(index, high - low, 0.4, low, color=colour, alpha=1.0 if is_sure else 0.35, linewidth=0)
         ends = [end for strip in strips for piece in strip.pieces for end in piece[:2]]
         _ratio_scale(axes, ends)
-        axes.axvline(1.0, color=_INK, linewidth=1.0)
+        axes.axvline(1.0, color=INK, linewidth=1.0)
         axes.set_ylim(len(strips) - 0.6, -0.75)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("the assumption, × what is stated")
         _legend(figure, sides, sorted({piece[2] for strip in strips for piece in strip.pieces}))
 
-    return _svg(draw, 0.45 * len(strips) + 1.0)
+    return svg(draw, 0.45 * len(strips) + 1.0)
 
 
 def _legend(figure: Figure, sides: Sequence[str], shown: Sequence[int]) -> None:
@@ -289,7 +300,7 @@ def _legend(figure: Figure, sides: Sequence[str], shown: Sequence[int]) -> None:
         Line2D(
             [],
             [],
-            color=_SIDES[i % MOST_SIDES],
+            color=SIDES[i % MOST_SIDES],
             marker=_MARKERS[i % MOST_SIDES],
             markersize=5.5,
             label=short(sides[i]),
@@ -298,7 +309,7 @@ def _legend(figure: Figure, sides: Sequence[str], shown: Sequence[int]) -> None:
     ]
     longest = max((len(short(sides[i])) for i in shown), default=0)
     columns = max(1, min(len(handles), 52 // (longest + 7)))
-    figure.legend(handles=handles, loc="outside upper left", frameon=False, ncols=columns, fontsize=_SMALL)
+    figure.legend(handles=handles, loc="outside upper left", frameon=False, ncols=columns, fontsize=SMALL)
 
 
 def short(name: str, longest: int = _LONGEST_NAME) -> str:
@@ -307,9 +318,9 @@ def short(name: str, longest: int = _LONGEST_NAME) -> str:
     return name if len(name) <= longest else f"{name[: half - 1]}…{name[-half:]}"
 
 
-def _svg(draw: Callable[[Figure], Callable[[], None] | None], height_in: float) -> str:
+def svg(draw: Callable[[Figure], Callable[[], None] | None], height_in: float) -> str:
     """An ``svg`` element for the inside of a page; what drawing returns is called when it is laid out."""
-    inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK)
+    inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     content = io.BytesIO()
     with settings({**_SETTINGS, **inks}):
         from matplotlib.figure import Figure

@@ -119,6 +119,27 @@ def test_a_simulated_verdict_says_so_in_every_form(vnbench: Program, tmp_path: P
     assert json.loads(vnbench(*arguments, "--json").out)["simulated"] is True
 
 
+def test_the_verdict_is_written_as_a_page_markdown_and_junit_too(vnbench: Program, tmp_path: Path) -> None:
+    commit(tmp_path, *healthy(2))
+    files = ("--html", "a.html", "--markdown", "a.md", "--junit", "a.xml", "--lang", "vi")
+    plain = ("judge", "5f0c", "--criteria", contract(tmp_path, DEVICES, FLOOR, XIDS))
+    answer = vnbench(*plain, *files)
+    assert (answer.code, answer.out) == (errors.OK, vnbench(*plain).out)
+    assert '<html lang="vi">' in (tmp_path / "a.html").read_text()
+    assert "<strong>ĐẠT</strong>" in (tmp_path / "a.html").read_text()
+    assert (tmp_path / "a.md").read_text().startswith("### ✅ ĐẠT: a test\n")
+    assert 'tests="5" failures="0"' in (tmp_path / "a.xml").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_measured(vnbench: Program, tmp_path: Path) -> None:
+    criteria_file = contract(tmp_path, DEVICES)
+    for command in (("judge", "5f0c"), ("accept", "--device", "fake:steady")):
+        answer = vnbench(*command, "--criteria", criteria_file, "--html", "none/a.html")
+        assert (answer.code, answer.out) == (errors.NOT_WRITABLE, "")
+        assert answer.err.startswith("vnbench: cannot write none/a.html: No such file or directory")
+    assert not (tmp_path / "results").exists()
+
+
 def test_words_of_a_result_do_not_command_the_terminal(vnbench: Program, tmp_path: Path) -> None:
     plan, rows = healthy()
     rows[0] |= {"status": "failed", "value": None, "reason": "\x1b[2J[bold]boo[/bold]"}

@@ -77,6 +77,28 @@ def node(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     return made
 
 
+def test_a_bundle_makes_a_page_that_says_who_sealed_it(node: Node) -> None:
+    seal = ("seal", RUN_ID, "--key", "operator.key", "--out")
+    assert node(*seal, "b.tar", "--criteria", "c.toml")[0] == 0
+    shown = ("--key", "operator.pub", "--html", "b.html", "--lang")
+    assert node("verify", "b.tar", *shown, "vi")[0] == 0
+    page = node.path("b.html").read_text()
+    assert "đã niêm phong lượt đo" in page and "Chưa niêm phong" not in page
+    key_id = node("verify", "b.tar", "--key", "operator.pub")[1].partition("  key ")[2].partition("\n")[0]
+    assert f"<code>{key_id}</code>" in page
+    assert "vnbench verify BUNDLE --key NAME.pub" in page
+    node.path("b.html").unlink()
+    node.path("b.tar").write_bytes(node.path("b.tar").read_bytes()[:-1])
+    assert node("verify", "b.tar", *shown, "en")[0] == 5
+    assert not node.path("b.html").exists(), "what is not good has no page"
+
+
+def test_a_bundle_without_a_verdict_has_no_page(node: Node) -> None:
+    assert node("seal", RUN_ID, "--key", "operator.key", "--out", "b.tar")[0] == 0
+    code, _, err = node("verify", "b.tar", "--key", "operator.pub", "--html", "b.html")
+    assert (code, err) == (2, "vnbench: the bundle has no verdict that a page could show. Seal it with --criteria\n")
+
+
 def test_what_is_sealed_with_criteria_is_judged_by_them(node: Node) -> None:
     assert node("seal", "5f0c", "--key", "operator.key", "--criteria", "cpu-node", "--out", "judged.seal.tar")[0] == 0
     code, out, _ = node("verify", "judged.seal.tar", "--key", "operator.pub", "--json")
