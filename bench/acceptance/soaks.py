@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from bench import sustained
 from bench.acceptance import rows as of_rows
-from bench.acceptance.model import Finding
+from bench.acceptance.model import Finding, Outcome
 from bench.criteria.model import Soak
+from bench.message import Message, say
 from bench.schema import Row
 from bench.types import DeviceInfo, Plan
 
@@ -19,23 +20,25 @@ def soaked(one: Soak, device: DeviceInfo, plan: Plan, rows: Sequence[Row]) -> Fi
     found = [row for row in sustained.stretches(rows, device) if row["workload"] == one.workload]
     hours = round(sustained.soaked_s(plan, found) / 3600, _DIGITS)
 
-    def finding(outcome: str, words: str) -> Finding:
-        return Finding(device.label, outcome, words, hours, n=len(found), badness=-hours)  # type: ignore[arg-type]
+    def finding(outcome: Outcome, words: Message) -> Finding:
+        return Finding(device.label, outcome, words, hours, n=len(found), badness=-hours)
 
     if not found:
-        return Finding(device.label, "INCONCLUSIVE", "not measured")
+        return Finding(device.label, "INCONCLUSIVE", say("not measured"))
     wrong = [row for row in found if of_rows.is_wrong(row)]
     if wrong:
-        return finding("FAIL", f"wrong answers after {len(wrong)} of {len(found)} stretches, first {_place(wrong[0])}")
+        words = say(
+            "wrong answers after {wrong} of {n} stretches, first in stretch {first}",
+            wrong=len(wrong),
+            n=len(found),
+            first=wrong[0]["session"],
+        )
+        return finding("FAIL", words)
     for row in found:
-        if (words := of_rows.failure(row)) is not None:
-            return finding("ERROR", f"{_place(row)}: {words}")
+        if (failed := of_rows.failure(row)) is not None:
+            return finding("ERROR", say("in stretch {stretch}: {why}", stretch=row["session"], why=failed))
     if (refused := next((row for row in found if row["status"] == "unsupported"), None)) is not None:
-        return finding("INCONCLUSIVE", f"unsupported: {refused['reason']}")
+        return finding("INCONCLUSIVE", say("not measured: unsupported: {why}", why=refused["reason"]))
     if not one.limit.holds(hours):
-        return finding("INCONCLUSIVE", "the soak ended before its time")
-    return finding("PASS", f"right after each of {len(found)} stretches")
-
-
-def _place(row: Row) -> str:
-    return f"in stretch {row['session']}"
+        return finding("INCONCLUSIVE", say("the soak ended before its time"))
+    return finding("PASS", say("right after each of {n} stretches", n=len(found)))

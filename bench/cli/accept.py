@@ -67,8 +67,8 @@ def accept(
       vnbench accept --criteria h100-sxm --html node7.html --lang vi
 
     Exit codes: 0 PASS, 2 usage, 3 ERROR, 4 GPUs unusable, or undecided and
-    unfit to be measured, 5 FAIL, 6 INCONCLUSIVE. Judge again, anywhere:
-    vnbench judge RUN --criteria ...
+    unfit to be measured, 5 FAIL, 6 INCONCLUSIVE. Whoever has the files
+    judges again: vnbench judge RUN --criteria ...
     """
     from bench import accept as acceptance
     from bench import recovery, store

@@ -104,9 +104,9 @@ def sentence(one: Criterion, device: str, language: Language = PLAIN) -> str:
 def _sentence(one: Criterion, each: Message, language: Language) -> Message:
     if isinstance(one, Inventory):
         fact = say(FACTS[one.what].words)
-        if FACTS[one.what].is_of_node:
-            return say("On the node, {fact} must be {limit}.", fact=fact, limit=limit(one, language))
-        return say("On each {device}, {fact} must be {limit}.", device=each, fact=fact, limit=limit(one, language))
+        on_node = say("On the node, {fact} must be {limit}.", fact=fact, limit=limit(one, language))
+        on_each = say("On each {device}, {fact} must be {limit}.", device=each, fact=fact, limit=limit(one, language))
+        return on_node if FACTS[one.what].is_of_node else on_each
     if isinstance(one, Performance):
         of = say("{metric} of {workload}", metric=one.metric, workload=one.workload)
         figure = of if one.metric else one.workload
