@@ -254,7 +254,7 @@ def _commands(dossier: Dossier, language: Language) -> list[tuple[str, str]]:
             language.say("the same verdict, byte for byte, from the two files:"),
             f"vnbench judge {result} --criteria {name} --json",
         ),
-        (language.say("the hashes of the two files:"), f"sha256sum {result} {name}"),
+        (language.say("the hashes of the two files:"), f"sha256sum {result} {dossier.criteria.path.name}"),
         (language.say("what the criteria demand, and who says so:"), f"vnbench criteria explain {name}"),
         (language.say("a new acceptance of the same node:"), f"vnbench accept --criteria {name}"),
     ]

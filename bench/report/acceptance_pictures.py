@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,8 @@ from bench.report.panels import Panel, Span, View, held_back_words, view
 from bench.schema import Row, window_ns
 from bench.summary import Summary, summarize
 
+_MOST = 1e30  # that is drawn, far beyond any machine
+
 
 def limit_picture(one: Judged, language: Language) -> Picture | None:
     """The devices' values beside the limit; None where it is no number, or no value is known."""
@@ -33,7 +34,9 @@ def limit_picture(one: Judged, language: Language) -> Picture | None:
     number, unit = _shown(one, float(reference))
     scale = number / reference if reference else 1.0
     marks = [_mark(each, scale) for each in known]
-    drawn = limits.against(marks, _scaled(floor, scale), _scaled(ceiling, scale), unit or "1", language.number)
+    drawn = limits.against(
+        marks, _scaled(floor, scale), _scaled(ceiling, scale), unit.removeprefix("1"), language.number
+    )
     text = language.say(
         "{id}: {devices} devices beside the limit, {limit}. The figures are in the table of all criteria.",
         id=one.criterion.id,
@@ -65,7 +68,7 @@ def _scaled(value: float | None, scale: float) -> float | None:
 
 
 def _number(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST
     return value if is_number else None  # type: ignore[return-value]
 
 
@@ -97,7 +100,7 @@ def state(dossier: Dossier, language: Language) -> State:
 
 def _over_time(panel: Panel, seen: View, devices: Sequence[str], label: str, language: Language) -> Picture:
     name, unit = language.text(say(panel.quantity.title)), panel.quantity.unit
-    title = language.say("{quantity} over time, {unit}", quantity=name, unit=unit)
+    title = language.say("{quantity} over time, {unit}", quantity=name[:1].upper() + name[1:], unit=unit)
     low, high = min(panel.values), max(panel.values)
     text = language.say(
         "{quantity} of {n} devices over the run: from {low:.0f} to {high:.0f} {unit}.",

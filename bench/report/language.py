@@ -62,10 +62,14 @@ class Language:
         return f"{self.number(number)} {shown_unit}".strip()
 
     def moment(self, text: str) -> str:
-        """An ISO 8601 time in UTC, to the second."""
+        """An ISO 8601 time in UTC, to the second; what is none, as it is."""
         from babel.dates import format_date, format_time
 
-        moment = dt.datetime.fromisoformat(text).astimezone(dt.UTC)
+        try:
+            moment = dt.datetime.fromisoformat(text)
+        except ValueError:
+            return text
+        moment = moment.astimezone(dt.UTC) if moment.tzinfo else moment
         locale = self.locale or LOCALES["en"]
         date, time = format_date(moment, "long", locale=locale), format_time(moment, "medium", locale=locale)
         return self.say("{date}, {time} UTC", date=date, time=time)

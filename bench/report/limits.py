@@ -61,7 +61,7 @@ def against(marks: Sequence[Mark], floor: float | None, ceiling: float | None, l
         axes.set_ylim(len(marks) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        _numbers(axes, label, number)
+        _numbers(axes, label, number, whole=not label and all(float(mark.value).is_integer() for mark in marks))
 
     return svg(draw, 0.2 * len(marks) + 0.85)
 
@@ -75,10 +75,10 @@ def _extent(marks: Sequence[Mark], floor: float | None, ceiling: float | None) -
     return low - room, high + room
 
 
-def _numbers(axes: Axes, label: str, number: Number) -> None:
+def _numbers(axes: Axes, label: str, number: Number, *, whole: bool = False) -> None:
     axes.grid(axis="x", color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.locator_params(axis="x", nbins=5)
+    axes.locator_params(axis="x", nbins=5, integer=whole)
     axes.xaxis.set_major_formatter(lambda value, _: number(f"{value:.6g}"))
     axes.set_xlabel(label)
 

@@ -172,6 +172,9 @@ def roofline(
             _draw_point(axes, point, size=5.0)
         axes.grid(color=FAINT, linewidth=0.6)
         axes.minorticks_off()
+        bottom, top = (math.log10(end) for end in axes.get_ylim())
+        if math.floor(top) < math.ceil(bottom):  # between two powers of ten there is no tick
+            axes.set_ylim(10 ** math.floor(bottom), 10 ** math.ceil(top))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_major_formatter(lambda value, _: "{:g} {}".format(*units.scaled(value, "FLOP/s")))
         axes.set_xlabel(label)

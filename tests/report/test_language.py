@@ -114,6 +114,11 @@ def test_a_moment_is_written_as_readers_write_one() -> None:
     assert language.load("vi").moment(moment) == "05:15:00 UTC, 22 tháng 11, 2026"
 
 
+def test_what_is_no_moment_is_shown_as_it_is_and_one_without_a_zone_is_in_utc() -> None:
+    assert language.load("vi").moment("yesterday") == "yesterday"
+    assert language.load("en").moment("2026-11-22T05:15:00") == "22 November 2026, 05:15:00 UTC"
+
+
 def test_a_message_is_said_in_the_language_with_all_that_is_in_it() -> None:
     why = say("error {error:.6g}, where {tolerance:.6g} is tolerated", error=0.25, tolerance=0.01)
     message = say("wrong answer in replicate {replicate}: {why}", replicate=1234, why=why)
