@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUITE ?= quick
 HOGS ?= 0
+MINUTES ?= inf
 PYTEST_OPTIONS ?=
 PEERS_OPTIONS ?=
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: bench test test-gpu benchmarks peers proof clean
+.PHONY: bench test test-gpu benchmarks peers proof proof-accept clean
 
 bench: $(VENV)/.installed
 	$(BIN)/vnbench run $(SUITE)
@@ -34,6 +35,11 @@ peers: $(VENV)/.installed
 proof: $(VENV)/.installed-test
 	$(BIN)/python -m tests.proof.record --hogs $(HOGS)
 	$(BIN)/python -m tests.proof.report
+
+# Some 25 minutes; it goes on where it stopped. MINUTES=10 begins no acceptance after ten.
+proof-accept: $(VENV)/.installed-test
+	$(BIN)/python -m tests.proof_accept.record --minutes $(MINUTES)
+	$(BIN)/python -m tests.proof_accept.report
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vnbench needs Python 3.11 or newer: make PYTHON=python3.12")'

@@ -10,6 +10,7 @@ import pytest
 
 from bench import choices, registry, schema, store
 from bench.launch import local, process
+from bench.schema import Row
 from bench.types import Job
 
 
@@ -22,6 +23,7 @@ class Script:
         self.jobs: list[Job] = []
         self.value_of: Callable[[Job, str], float] = lambda job, workload: 1.0
         self.winners = ("roof/compute/fp32@shape=64", "roof/compute/fp32@shape=96")  # of every search
+        self.columns_of: Callable[[Job, str], Row] = lambda job, workload: {}
 
     def run_group(
         self,
@@ -47,6 +49,7 @@ class Script:
                     "metrics": [],
                     "candidate": item.candidate,
                 }
+                row |= self.columns_of(job, item.workload)
                 store.write_part(Path(job.folder), row, job.plan)
                 on_event(job, {"event": "done", "item": index})
             calibration = {"event": "calibration", "before_ns": 100, "after_ns": 100}

@@ -53,6 +53,12 @@ def test_what_accept_says_judge_repeats_byte_for_byte(tmp_path: Path) -> None:
     shown = vnbench("judge", found["run_id"], "--criteria", stricter, "--out", out)
     assert shown.returncode == errors.REGRESSED
     assert shown.stdout.startswith("SIMULATED FAIL\n")
+    assert "SIMULATED" in vnbench("show", found["run_id"], "--out", out).stdout
+    key = tmp_path / "operator"
+    assert vnbench("keygen", key).returncode == errors.OK
+    sealed = vnbench("seal", found["run_id"], "--key", f"{key}.key", *where)
+    assert sealed.returncode == errors.USAGE
+    assert f"run {found['run_id']} is simulated: it is no evidence of any machine" in sealed.stderr
 
 
 def test_what_cannot_be_is_refused_in_a_line(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ Block = Sequence[Session]  # taken one after the other, as one run
 
 def load(slowdown: int, condition: Condition, folder: Path = RUNS) -> list[Block]:
     """The blocks of that truth and condition in the order they were taken."""
-    return [block for block, share in _blocks(slowdown, folder) if _condition(share) == condition]
+    return [block for block, share in _blocks(slowdown, folder) if condition_of(share) == condition]
 
 
 def counts(condition: Condition, folder: Path = RUNS) -> Counter[str]:
@@ -87,7 +87,7 @@ def counts(condition: Condition, folder: Path = RUNS) -> Counter[str]:
             shares.setdefault((row["suite"], row["run_id"]), []).append(row["foreign_cpu_fraction"])
     found: Counter[str] = Counter()
     for (suite, _), of_block in shares.items():
-        if _condition(statistics.fmean(of_block)) == condition:
+        if condition_of(statistics.fmean(of_block)) == condition:
             found[suite] += len(of_block)
     return found
 
@@ -95,10 +95,10 @@ def counts(condition: Condition, folder: Path = RUNS) -> Counter[str]:
 def sessions_of(condition: Condition, folder: Path) -> list[Session]:
     """The single sessions of that condition in which nothing was changed, whatever the rest of their block was."""
     found = (session for block, _ in _blocks(0, folder) for session in block)
-    return [session for session in found if _condition(session.foreign_cpu_fraction) == condition]
+    return [session for session in found if condition_of(session.foreign_cpu_fraction) == condition]
 
 
-def _condition(foreign_cpu_fraction: float) -> Condition | None:
+def condition_of(foreign_cpu_fraction: float) -> Condition | None:
     if foreign_cpu_fraction <= QUIET_UP_TO:
         return "quiet"
     return "contended" if foreign_cpu_fraction >= CONTENDED_FROM else None
