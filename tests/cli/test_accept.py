@@ -56,9 +56,11 @@ def test_what_accept_says_judge_repeats_byte_for_byte(tmp_path: Path) -> None:
     assert "SIMULATED" in vnbench("show", found["run_id"], "--out", out).stdout
     key = tmp_path / "operator"
     assert vnbench("keygen", key).returncode == errors.OK
-    sealed = vnbench("seal", found["run_id"], "--key", f"{key}.key", *where)
+    bundle = tmp_path / "seal.tar"
+    sealed = vnbench("seal", found["run_id"], "--key", f"{key}.key", "--results", out, "--out", bundle)
     assert sealed.returncode == errors.USAGE
     assert f"run {found['run_id']} is simulated: it is no evidence of any machine" in sealed.stderr
+    assert not bundle.exists()
 
 
 def test_what_cannot_be_is_refused_in_a_line(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def before_calibration(folder: Path) -> Criteria:
 def calibrated(folder: Path, calibrations: Sequence[Acceptance]) -> Criteria:
     """With the limits that these acceptances set: `SHARE` of their slowest fit replicate, the memory and the cores."""
     rows = [row for one in calibrations for row in one.rows]
-    reached = [row["value"] for row in rows if row["workload"] == PRODUCTS and not of_rows.disturbances(row)]
+    of_products = (row for row in rows if row["workload"] == PRODUCTS and row["value"] is not None)
+    reached = [row["value"] for row in of_products if not of_rows.disturbances(row)]
     return _written(
         folder / NODE,
         cores=min(row["cpu_cores"] for row in rows),

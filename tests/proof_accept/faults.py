@@ -33,7 +33,7 @@ def needed_slowdown(measured: Sequence[Acceptance], criteria: Criteria, name: st
     """
     found = [one for one in (finding_of(each, criteria, name) for each in measured) if one.interval is not None]
     (limit,) = next(one for one in criteria.criteria if one.id == name).limit.stated.values()
-    margin = max(float(one.observed) / limit for one in found)  # type: ignore[arg-type]
+    margin: float = max(float(one.observed) / limit for one in found)  # type: ignore[arg-type]
     return margin * max(one.interval.high / one.interval.low for one in found if one.interval is not None)
 
 

@@ -43,7 +43,8 @@ class Acceptance:
     def seconds(self) -> float:
         """From its start to its last sample."""
         ends = [row["timed_until"] for row in self.rows if row["timed_until"] is not None]
-        return (max(ends) - dt.datetime.fromisoformat(self.plan.started_at)).total_seconds()
+        seconds: float = (max(ends) - dt.datetime.fromisoformat(self.plan.started_at)).total_seconds()
+        return seconds
 
     @property
     def replicates(self) -> int:

@@ -2,7 +2,7 @@
 
 A session's arm A is a replicate: the same work in a fresh process, beside whatever the machine did. Each half of a
 block of fifty is taken as one acceptance, pass by pass, which ends where `accept` would have ended it. So no replicate
-is in two of them, and no two begin within 20 seconds. A calibration is the first of them, as many as it is said to take.
+is in two of them, and no two begin within 20 seconds. A calibration is the first of them, as many as it is to take.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def halves(condition: Condition) -> Sequence[Acceptance]:
 
 def floor_of(calibration: Sequence[Acceptance]) -> float:
     """As that of the live acceptances: `SHARE` of the slowest fit replicate; in calls a second."""
-    return SHARE * min(row["value"] for one in calibration for row in one.rows if not of_rows.disturbances(row))
+    least: float = min(row["value"] for one in calibration for row in one.rows if not of_rows.disturbances(row))
+    return SHARE * least
 
 
 def criteria(floor: float) -> Criteria:

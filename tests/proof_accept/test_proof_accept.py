@@ -11,12 +11,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import store
+from bench import errors, store
+from bench.__main__ import main
 from bench.acceptance.canonical import judge_file
 from bench.acceptance.judge import judge
 from bench.errors import UsageError
@@ -104,7 +106,13 @@ def sound(folder: Path, spread: float = 0.01) -> Acceptance:
     """An acceptance of a sound machine that nobody measured, at the limits that it set itself."""
     plan = make_plan(PRODUCT, criteria.PRODUCTS, replicates=5, tags={recordings.TRUTH: HEALTHY}, devices=(CPU,))
     now = dt.datetime(2026, 11, 22, 5, 17, tzinfo=dt.UTC)
-    known = {"check_error": 1e-7, "check_tolerance": 1e-5, "swapped_bytes": 0, "memory_bytes": 64 << 30, "cpu_cores": 8}
+    known: dict[str, Any] = {
+        "check_error": 1e-7,
+        "check_tolerance": 1e-5,
+        "swapped_bytes": 0,
+        "memory_bytes": 64 << 30,
+        "cpu_cores": 8,
+    }
     known |= {"timed_from": now, "timed_until": now, "roofs": [], "validity": []}
     rows = []
     for replicate in range(5):
@@ -163,6 +171,17 @@ def test_a_device_that_is_missing_is_found(tmp_path: Path) -> None:
     seven = faults.missing_device(Acceptance(plan, rows))
     assert judge(plan, rows, found).outcome == "PASS"
     assert faults.failed(judge(seven.plan, seven.rows, found)) == {"gpus": "node"}
+
+
+def test_accept_fails_where_no_gpu_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bench.device.select._usable_gpus", lambda reason: ())
+    monkeypatch.setattr(sys, "argv", ["vnbench", "accept", "--criteria", "h100-sxm", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == errors.REGRESSED
+    assert "FAIL: no NVIDIA GPU on this machine, and h100-sxm judges that" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
