@@ -550,13 +550,22 @@ def test_a_floor_and_a_ceiling_at_one_limit_never_agree_on_a_clear_answer(spread
 
 
 def test_where_most_replicates_were_disturbed_the_others_decide_nothing(tmp_path: Path) -> None:
-    """Five were fit, as many as the first look needs, and six were not: more of them would show no more."""
+    """Five were fit, as many as the first look needs, and six were not."""
     plan, rows = healthy(spread=[*FIRST_LOOK, *FIRST_LOOK, 1.0])
     noisy = [row | {"validity": ["unfit:steal"]} if row["replicate"] >= 5 else row for row in rows]
     found = judged(tmp_path, FLOOR, plan, noisy)
-    assert (found.outcome, found.worst.wants) == ("INCONCLUSIVE", 0)
+    assert found.outcome == "INCONCLUSIVE"
     assert "most replicates were disturbed: 6 of 11 replicates set aside (unfit:steal in 6)" in found.worst.words
     assert judged(tmp_path, FLOOR, plan, noisy[:10]).outcome == "PASS"
+
+
+@pytest.mark.parametrize(("fit", "disturbed", "wants"), [(2, 3, 3), (1, 4, 4), (5, 11, 6), (0, 5, 0)])
+def test_where_most_were_disturbed_others_may_take_their_place_unless_none_was_fit(
+    tmp_path: Path, fit: int, disturbed: int, wants: int
+) -> None:
+    plan, rows = healthy(spread=[1.0] * (fit + disturbed))
+    noisy = [row | {"validity": ["unfit:steal"]} if row["replicate"] >= fit else row for row in rows]
+    assert judged(tmp_path, FLOOR, plan, noisy).worst.wants == wants
 
 
 def test_what_a_script_says_is_disturbed_by_nothing(tmp_path: Path) -> None:
