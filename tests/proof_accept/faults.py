@@ -120,20 +120,14 @@ _FLIPPED = """
 
         self._enqueue = flipped
 """
-_IMPORT = "from kernels._gemm_case import Gemm\n"
-_LAUNCH = "\n    def launch(self) -> None:\n        self._enqueue()\n"
+_FILE, _IMPORT = "kernels/roof_compute.py", "from kernels._gemm_case import Gemm\n"
 
 
 def slower_kernel(factor: float) -> Edit:
-    """Each launch of ``matmul``, and of nothing else, takes that many times as long."""
-    return "kernels/matmul.py", _IMPORT, _CLASS + _SLOWER.format(factor=factor)
-
-
-def slower_products(factor: float) -> Edit:
-    """Each product does, those that the roof is found by as well: as on a machine with lower clocks."""
-    return "kernels/_gemm_case.py", _LAUNCH, _SLOWER.format(factor=factor)
+    """Each launch of ``roof/compute``, and of nothing else, takes that many times as long."""
+    return _FILE, _IMPORT, _CLASS + _SLOWER.format(factor=factor)
 
 
 def flipped_bit() -> Edit:
-    """The highest bit of the mantissa of one element of 32 bits, in each product of ``matmul``."""
-    return "kernels/matmul.py", _IMPORT, _CLASS + _FLIPPED
+    """The highest bit of the mantissa of one element of 32 bits, in each product of ``roof/compute``."""
+    return _FILE, _IMPORT, _CLASS + _FLIPPED

@@ -52,16 +52,16 @@ class Acceptance:
 
 
 def load(folder: Path = FOLDER) -> list[Acceptance]:
-    """All that came to their own end, in the order they were taken; from runs by themselves and packed ones."""
+    """All that came to their own end, in the order they were taken; from runs by themselves and packed, each once."""
     paths = store.result_files(folder / "runs")
     kinds = columns_of(paths)
-    found = []
+    found: dict[str, Acceptance] = {}
     for path in paths:
         metadata = pq.read_metadata(path)
         ids = {entry.run_id for entry in packed.runs(metadata.metadata, metadata.num_rows)}
         for plan, table in tables_of(path, ids, kinds):
-            found.append(Acceptance(plan, table.drop(list(_SAMPLES)).to_pylist()))
-    return sorted((one for one in found if one.is_whole), key=lambda one: one.plan.started_at)
+            found[plan.run_id] = Acceptance(plan, table.drop(list(_SAMPLES)).to_pylist())
+    return sorted((one for one in found.values() if one.is_whole), key=lambda one: one.plan.started_at)
 
 
 def of(truth: str, acceptances: Sequence[Acceptance]) -> list[Acceptance]:

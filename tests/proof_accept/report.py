@@ -1,9 +1,13 @@
-"""What the recordings say, as tables of docs/proof-accept.md: ``python -m tests.proof_accept.report`` prints them."""
+"""What the recordings say, as the tables of docs/proof-accept.md.
+
+``python -m tests.proof_accept.report`` prints them; with ``--write`` it puts them into the document as well.
+"""
 
 from __future__ import annotations
 
 import functools
 import statistics
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +18,13 @@ from bench.acceptance.model import Verdict
 from bench.criteria.model import Criteria
 from tests.proof_accept import criteria as of_criteria
 from tests.proof_accept import faults, record, recordings, scripted, sessions
-from tests.proof_accept.criteria import PRODUCTS
+from tests.proof_accept.criteria import FIGURE, PRODUCTS
 from tests.proof_accept.faults import Fault
 from tests.proof_accept.recordings import HEALTHY, Acceptance
 from tests.proof_accept.repeatability import repeatability
 
+DOCUMENT = record.ROOT / "docs" / "proof-accept.md"
 CALIBRATIONS = (1, 2, 4, 10, 20)  # acceptances that set a floor, to see how many it takes
-FIGURES = {"gemm": "matmul/fp32/1024", "products": PRODUCTS}  # the criteria that a figure decides, and its workload
 
 
 @dataclass(frozen=True)
@@ -91,10 +95,9 @@ def faults_markdown() -> str:
     for truth, name in record.NAMED_BY.items():
         judged = live(truth)
         factors = {one.plan.tags["slowdown"] for one in judged.taken}
-        by = f", {_range(factors)} times as long" if name in FIGURES and factors else ""
+        by = f", {_range(factors)} times as long" if name == FIGURE and factors else ""
         lines.append(_fault(f"{truth}{by}", "in its code; accepted live", judged.verdicts, name))
-    lines += [line for name in FIGURES for line in _slowed_live(name)]
-    lines += _slowed_sessions()
+    lines += [*_slowed_live(), *_slowed_sessions()]
     found, sound = of_criteria.load(), live().taken if of_criteria.load() else ()
     for words, (fault, name) in EXACT.items():
         verdicts = [judge(each.plan, each.rows, found) for each in map(fault, sound)] if found else []
@@ -105,11 +108,7 @@ def faults_markdown() -> str:
 def repeatability_markdown() -> str:
     """How far sound acceptances agree on the figure of each criterion."""
     lines = ["| figure | acceptances | geometric mean | least to most | repeatability |", "| --- " * 5 + "|"]
-    judged = live()
-    for name, workload in FIGURES.items():
-        values = _observed(judged, name)
-        unit = "of the roof" if name == "gemm" else "FLOP/s"
-        lines.append(_repeated(f"{workload}, {unit}", values, unit))
+    lines.append(_repeated(f"live: `{PRODUCTS}`", _observed(live(), FIGURE), "FLOP/s"))
     quiet = from_sessions(CALIBRATIONS[-1])[1]
     lines.append(_repeated("sessions, quiet: calls a second", _observed(quiet, sessions.RATE), "call/s"))
     return "\n".join(lines)
@@ -170,21 +169,21 @@ def _outcome(verdict: Verdict, name: str) -> str:
 _OWN, _CALIBRATIONS = "scaled by its own margin and half-widths", "scaled by those of the calibration"
 
 
-def _slowed_live(name: str) -> list[str]:
-    """Sound live results whose times of one workload are scaled."""
-    found, slower = of_criteria.load(), f"{FIGURES[name]} slower"
+def _slowed_live() -> list[str]:
+    """Sound live results whose times are scaled."""
+    found, slower = of_criteria.load(), "the product slower"
     if found is None:
-        return [_exact(slower, f"live, {_OWN}", [], name), _fault(slower, f"live, {_CALIBRATIONS}", [], name)]
-    sound = [one for one in live().taken if faults.finding_of(one, found, name).interval is not None]
-    own = [faults.slowed(FIGURES[name], faults.needed_slowdown([one], found, name))(one) for one in sound]
+        return [_exact(slower, f"live, {_OWN}", [], FIGURE), _fault(slower, f"live, {_CALIBRATIONS}", [], FIGURE)]
+    sound = [one for one in live().taken if faults.finding_of(one, found, FIGURE).interval is not None]
+    own = [faults.slowed(PRODUCTS, faults.needed_slowdown([one], found, FIGURE))(one) for one in sound]
     uncalibrated = of_criteria.before_calibration(recordings.FOLDER)
     calibrations = record.usable(recordings.of(recordings.CALIBRATION, recorded()), uncalibrated)
-    factor = faults.needed_slowdown(calibrations, found, name)
-    alike = map(faults.slowed(FIGURES[name], factor), live().taken)
+    factor = faults.needed_slowdown(calibrations, found, FIGURE)
+    alike = map(faults.slowed(PRODUCTS, factor), live().taken)
     verdicts, others = ([judge(one.plan, one.rows, found) for one in made] for made in (own, alike))
     return [
-        _exact(slower, f"live, {_OWN}", verdicts, name),
-        _fault(f"{slower}, {factor:.2f} times as long", f"live, {_CALIBRATIONS}", others, name),
+        _exact(slower, f"live, {_OWN}", verdicts, FIGURE),
+        _fault(f"{slower}, {factor:.2f} times as long", f"live, {_CALIBRATIONS}", others, FIGURE),
     ]
 
 
@@ -230,12 +229,9 @@ def _observed(judged: Judged, name: str) -> list[float]:
 def _repeated(words: str, values: Sequence[float], unit: str) -> str:
     if len(values) < 2:
         return f"| {words} | {len(values)} | – | – | – |"
-    show: Callable[[float], str] = (
-        (lambda value: f"{value:.3f}") if unit == "of the roof" else lambda value: units.show(value, unit)
-    )
-    spread = f"{show(min(values))} – {show(max(values))}"
-    mean = stats.geometric_mean(values)
-    return f"| {words} | {len(values)} | {show(mean)} | {spread} | {repeatability(values):.2%} |"
+    spread = f"{units.show(min(values), unit)} – {units.show(max(values), unit)}"
+    mean = units.show(stats.geometric_mean(values), unit)
+    return f"| {words} | {len(values)} | {mean} | {spread} | {repeatability(values):.2%} |"
 
 
 def _share(count: int, n: int) -> str:
@@ -254,6 +250,19 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "repeatability": repeatability_markdown,
 }
 
+
+def write() -> None:
+    """Put the tables between their markers in the document."""
+    text = DOCUMENT.read_text()
+    for name, table in TABLES.items():
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        text = f"{before}{begin}{table()}\n{end}{after}"
+    DOCUMENT.write_text(text)
+
+
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--write"]:
+        write()
     for table in TABLES.values():
         print(table(), end="\n\n")

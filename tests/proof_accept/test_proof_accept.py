@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import errors, store
+from bench import errors, pack, store
 from bench.__main__ import main
 from bench.acceptance.canonical import judge_file
 from bench.acceptance.judge import judge
@@ -27,15 +27,12 @@ from bench.report import table
 from bench.seal import evidence
 from tests.acceptance.results import criteria as criteria_of
 from tests.acceptance.results import healthy
-from tests.checkout import ROOT, Checkout
+from tests.checkout import Checkout
 from tests.proof_accept import criteria, faults, record, recordings, report, scripted, sessions
 from tests.proof_accept.faults import Edit, Fault
 from tests.proof_accept.recordings import HEALTHY, Acceptance
 from tests.proof_accept.repeatability import repeatability
 from tests.results import CPU, make_plan, make_row
-
-DOCUMENT = ROOT / "docs" / "proof-accept.md"
-PRODUCT = "matmul/fp32/1024"
 
 
 # ---------------------------------------------------------------- the document
@@ -43,14 +40,14 @@ PRODUCT = "matmul/fp32/1024"
 
 @pytest.mark.parametrize("name", report.TABLES)
 def test_a_table_of_the_document_is_what_the_recordings_say(name: str) -> None:
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", DOCUMENT.read_text(), flags=re.DOTALL)
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", report.DOCUMENT.read_text(), flags=re.DOTALL)
     assert found is not None
     assert found[1].strip() == report.TABLES[name]().strip()
 
 
 def test_the_aim_is_met_where_the_document_says_so() -> None:
     """A hundred judgements of a sound machine, twenty of them live: no FAIL, 80 % decided, every fault found."""
-    if "The aim is met" not in DOCUMENT.read_text():
+    if "The aim is met" not in report.DOCUMENT.read_text():
         return
     live, quiet = report.live(), report.from_sessions(report.CALIBRATIONS[-1])[1]
     assert len(live.verdicts) >= 20
@@ -104,7 +101,7 @@ def test_an_acceptance_takes_as_many_passes_as_it_needs() -> None:
 
 def sound(folder: Path, spread: float = 0.01) -> Acceptance:
     """An acceptance of a sound machine that nobody measured, at the limits that it set itself."""
-    plan = make_plan(PRODUCT, criteria.PRODUCTS, replicates=5, tags={recordings.TRUTH: HEALTHY}, devices=(CPU,))
+    plan = make_plan(criteria.PRODUCTS, replicates=5, tags={recordings.TRUTH: HEALTHY}, devices=(CPU,))
     now = dt.datetime(2026, 11, 22, 5, 17, tzinfo=dt.UTC)
     known: dict[str, Any] = {
         "check_error": 1e-7,
@@ -114,17 +111,10 @@ def sound(folder: Path, spread: float = 0.01) -> Acceptance:
         "cpu_cores": 8,
     }
     known |= {"timed_from": now, "timed_until": now, "roofs": [], "validity": []}
-    rows = []
-    for replicate in range(5):
-        for workload, share in ((PRODUCT, 0.4), (criteria.PRODUCTS, 1.0)):
-            value = 4e11 * share * math.exp(spread * (replicate - 2))
-            row = make_row(plan, workload, replicate=replicate, value=value) | known
-            if workload == PRODUCT:
-                row["roofs"] = [
-                    {"name": criteria.PRODUCTS, "value": 4e11, "unit": "FLOP/s", "source": "measured"}
-                    | {"fraction": value / 4e11}
-                ]
-            rows.append(row)
+    rows = [
+        make_row(plan, criteria.PRODUCTS, replicate=replicate, value=4e11 * math.exp(spread * (replicate - 2))) | known
+        for replicate in range(5)
+    ]
     return Acceptance(plan, rows)
 
 
@@ -133,7 +123,7 @@ def test_a_sound_acceptance_passes_by_the_limits_that_it_set(tmp_path: Path) -> 
     found = criteria.calibrated(tmp_path, [one])
     assert judge(one.plan, one.rows, found).outcome == "PASS"
     (floor,) = (each.limit.at_least for each in found.criteria if each.id == "products")
-    least = min(row["value"] for row in one.rows if row["workload"] == criteria.PRODUCTS)
+    least = min(row["value"] for row in one.rows)
     assert floor == pytest.approx(0.95 * least, rel=1e-3)
     again = criteria.calibrated(tmp_path, [faults.slowed(criteria.PRODUCTS, 2.0)(one)])
     assert again.sha256 == found.sha256, "floors are set once"
@@ -144,24 +134,21 @@ def test_an_exact_fault_is_found_and_nothing_else_is(tmp_path: Path, fault: Faul
     found = criteria.calibrated(tmp_path, [sound(tmp_path)])
     made = fault(sound(tmp_path))
     failed = set(faults.failed(judge(made.plan, made.rows, found)))
-    workload = {"products"} if name == "answers" else set()  # a wrong answer has no figure either
-    assert failed == {name} | workload
+    assert failed == {name} | ({criteria.FIGURE} if name == "answers" else set()), "a wrong answer has no figure either"
 
 
 @pytest.mark.parametrize("spread", [0.002, 0.01, 0.03])
-@pytest.mark.parametrize(("name", "workload"), report.FIGURES.items())
 def test_what_is_slower_by_margin_and_two_half_widths_fails_and_by_half_a_margin_does_not(
-    tmp_path: Path, name: str, workload: str, spread: float
+    tmp_path: Path, spread: float
 ) -> None:
     one = sound(tmp_path, spread)
     found = criteria.calibrated(tmp_path, [one])
-    factor = faults.needed_slowdown([one], found, name)
-    slow = faults.slowed(workload, factor)(one)
-    assert set(faults.failed(judge(slow.plan, slow.rows, found))) == {name}
-    finding = faults.finding_of(one, found, name)
-    assert finding.interval is not None and isinstance(finding.observed, float)
-    (limit,) = next(each for each in found.criteria if each.id == name).limit.stated.values()
-    mild = faults.slowed(workload, math.sqrt(finding.observed / limit))(one)
+    slow = faults.slowed(criteria.PRODUCTS, faults.needed_slowdown([one], found, criteria.FIGURE))(one)
+    assert set(faults.failed(judge(slow.plan, slow.rows, found))) == {criteria.FIGURE}
+    finding = faults.finding_of(one, found, criteria.FIGURE)
+    assert isinstance(finding.observed, float)
+    (limit,) = next(each for each in found.criteria if each.id == criteria.FIGURE).limit.stated.values()
+    mild = faults.slowed(criteria.PRODUCTS, math.sqrt(finding.observed / limit))(one)
     assert not faults.failed(judge(mild.plan, mild.rows, found))
 
 
@@ -185,17 +172,11 @@ def test_accept_fails_where_no_gpu_is(
 
 
 @pytest.mark.parametrize(
-    ("edit", "workload", "is_right", "times"),
-    [
-        (faults.flipped_bit(), "matmul/fp32/64", False, 1),
-        (faults.slower_kernel(3.0), "matmul/fp32/64", True, 3),
-        (faults.slower_products(3.0), "roof/compute/fp32@shape=64", True, 3),
-    ],
-    ids=["flipped bit", "slower kernel", "slower products"],
+    ("edit", "is_right", "times"),
+    [(faults.flipped_bit(), False, 1), (faults.slower_kernel(3.0), True, 3)],
+    ids=["flipped bit", "slower kernel"],
 )
-def test_a_fault_in_a_kernels_code_is_what_it_says(
-    tmp_path: Path, edit: Edit, workload: str, is_right: bool, times: int
-) -> None:
+def test_a_fault_in_a_kernels_code_is_what_it_says(tmp_path: Path, edit: Edit, is_right: bool, times: int) -> None:
     """Timed by a clock that a launch moves on by one: what is as slow as three reads the clock as often as it takes."""
     checkout = Checkout(tmp_path)
     checkout.edit(*edit)
@@ -203,7 +184,7 @@ def test_a_fault_in_a_kernels_code_is_what_it_says(
 import json, pathlib, time
 from bench import registry
 from bench.device.select import cpu_info, open_device
-one = registry.resolve({workload!r})
+one = registry.resolve({criteria.PRODUCTS.replace("2048", "64")!r})
 case = one.kernel.prepare(one.params, open_device(cpu_info("a test"), pathlib.Path()), 1)
 reads = []
 def clock():
@@ -279,7 +260,7 @@ def test_a_scripted_verdict_is_stamped_simulated_and_cannot_be_sealed(
 # ---------------------------------------------------------------- recordings and figures
 
 
-def test_an_acceptance_that_was_stopped_is_no_judgement(tmp_path: Path) -> None:
+def test_an_acceptance_that_was_stopped_is_no_judgement_and_a_packed_one_counts_once(tmp_path: Path) -> None:
     for run_id, status in (("aaaaaaaaaa", "ok"), ("bbbbbbbbbb", "interrupted")):
         one = sound(tmp_path)
         plan = dataclasses.replace(one.plan, run_id=run_id)
@@ -288,6 +269,7 @@ def test_an_acceptance_that_was_stopped_is_no_judgement(tmp_path: Path) -> None:
             folder.commit([*one.rows[:-1], one.rows[-1] | {"status": status}])
         finally:
             folder.release()
+    pack.pack(store.result_files(tmp_path / "runs"), tmp_path / "runs")
     (kept,) = recordings.load(tmp_path)
     assert (kept.plan.run_id, kept.truth, kept.replicates) == ("aaaaaaaaaa", HEALTHY, 5)
 
