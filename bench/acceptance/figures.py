@@ -39,8 +39,9 @@ def performance(one: Performance, device: str, rows: Sequence[Row], design: Desi
     fit = [row for row in rows if not of_rows.disturbances(row)]
     if len(rows) >= design.looks[0] and len(fit) < len(rows) / 2:  # those left are the exception on such a machine
         words = say("most replicates were disturbed: {which}", which=of_rows.set_aside_words(rows))
-        # Others may still be the rule; where none was fit, they are not to be hoped for.
-        wants = max(len(rows) - 2 * len(fit), _wants(len(fit), design)) if fit else 0
+        # Fit ones may still become the rule, but for where not one was among as many as the last look takes.
+        is_open = fit or len(rows) < design.looks[-1]
+        wants = max(len(rows) - 2 * len(fit), _wants(len(fit), design)) if is_open else 0
         return Finding(device, "INCONCLUSIVE", words, n=len(fit), wants=wants, is_unfit=True)
     try:
         values = [_figure(one, row) for row in fit]

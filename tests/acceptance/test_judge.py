@@ -559,8 +559,8 @@ def test_where_most_replicates_were_disturbed_the_others_decide_nothing(tmp_path
     assert judged(tmp_path, FLOOR, plan, noisy[:10]).outcome == "PASS"
 
 
-@pytest.mark.parametrize(("fit", "disturbed", "wants"), [(2, 3, 3), (1, 4, 4), (5, 11, 6), (0, 5, 0)])
-def test_where_most_were_disturbed_others_may_take_their_place_unless_none_was_fit(
+@pytest.mark.parametrize(("fit", "disturbed", "wants"), [(2, 3, 3), (1, 4, 4), (5, 11, 6), (0, 11, 11), (0, 12, 0)])
+def test_where_most_were_disturbed_others_may_take_their_place_unless_none_is_ever_fit(
     tmp_path: Path, fit: int, disturbed: int, wants: int
 ) -> None:
     plan, rows = healthy(spread=[1.0] * (fit + disturbed))
