@@ -28,8 +28,8 @@ from tests.proof_accept.recordings import CALIBRATION, FOLDER, HEALTHY, TRUTH, A
 ROOT = Path(__file__).resolve().parent.parent.parent
 SLOWER_KERNEL, FLIPPED_BIT = "slower kernel", "flipped bit"
 
-CALIBRATIONS = 4  # that have an interval
-WANTED = {HEALTHY: 24, SLOWER_KERNEL: 3, FLIPPED_BIT: 1}
+CALIBRATIONS = 8  # that have an interval
+WANTED = {HEALTHY: 36, SLOWER_KERNEL: 5, FLIPPED_BIT: 1}
 NAMED_BY = {SLOWER_KERNEL: FIGURE, FLIPPED_BIT: "answers"}  # the criterion that has to name the fault
 
 

@@ -34,7 +34,6 @@ from tests.proof_accept.recordings import HEALTHY, Acceptance
 from tests.proof_accept.repeatability import repeatability
 from tests.results import CPU, make_plan, make_row
 
-
 # ---------------------------------------------------------------- the document
 
 
