@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from unittest import mock
 
-from bench import accept, run, schema
+from bench import accept, choices, schema
 from bench.criteria import file
 from bench.criteria.model import Criteria
 from bench.launch import local
@@ -56,7 +56,7 @@ def record(truth: str, out: Path) -> Path:
         with (
             mock.patch.dict(os.environ, variables),
             mock.patch.object(local, "run_group", script.run_group),
-            mock.patch.object(run, "_has_candidates", lambda name: False),
+            mock.patch.object(choices, "_has_candidates", lambda name: False),
         ):
             return accept.execute(plan, found, out)
 
