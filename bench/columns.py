@@ -94,6 +94,7 @@ COLUMNS: dict[str, Sequence[tuple[str, pa.DataType, str]]] = {
         ("check_error", pa.float64(), "worst error against the reference, before and after timing"),
         ("check_tolerance", pa.float64(), "what the arithmetic allows"),
         ("output_sha256", pa.string(), "hash of the checked output, where it is cheap"),
+        ("output_difference", pa.string(), "how it differs, bit by bit, from that of an equal measurement of this run"),
     ),
     "The outcome": (
         ("status", pa.string(), "ok, failed, wrong, unsupported, timeout, crashed, oom or interrupted"),

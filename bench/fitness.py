@@ -290,6 +290,15 @@ RULES = {
             show_limit="0",
         ),
         Rule(
+            "output-differs",
+            "other bits",
+            "its output is not, bit by bit, that of another process or device on equal terms",
+            "read output_difference; measure again, and have a device that repeats it replaced",
+            value=lambda state: None if state.get("output_difference") is None else 1.0,
+            show=lambda state, value: str(state["output_difference"]),
+            show_limit="equal bits",
+        ),
+        Rule(
             "roof-too-low",
             "low roof",
             "the workload ran above its measured roof",

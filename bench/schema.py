@@ -4,6 +4,7 @@ History
     1  2026-11  the first.
        2026-11  added: when the samples were taken, the device's state while they were, what it is set to.
        2026-11  added: how many samples a burst of an A/B session has.
+       2026-11  added: how an output differs from that of an equal measurement.
 
 Columns may be added within a version; readers pass over those they do not know and read a missing one as null. A
 column is never renamed or given another meaning: that is a new version, and version 1 stays readable for ever.

@@ -56,17 +56,31 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What a checked launch computed, bit by bit, row after row."""
+
+    dtype: str  # as torch names it
+    shape: tuple[int, ...]
+    data: memoryview  # on a CPU the output itself, which the next launch overwrites
+    sha256: str  # of the data as they were when this was made
+
+
+@dataclass(frozen=True)
 class Check:
     """The result of holding an output against a higher-precision reference."""
 
     error: float
     tolerance: float
-    output_sha256: str | None = None
+    output: Output | None = None  # where sound hardware gives the same bits each time
     detail: str = ""
 
     @property
     def ok(self) -> bool:
         return self.error <= self.tolerance  # False for NaN
+
+    @property
+    def output_sha256(self) -> str | None:
+        return None if self.output is None else self.output.sha256
 
 
 @dataclass(frozen=True)

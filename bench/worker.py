@@ -23,6 +23,7 @@ from bench.errors import OutputNotWritable, VnbenchError, is_device_lost
 from bench.kernel import Case
 from bench.link import WorkerLink
 from bench.measure import measure
+from bench.outputs import Watch
 from bench.ready import WrongAnswer, checked, fits, outcome, prepared, probe
 from bench.registry import Workload
 from bench.schema import Row
@@ -151,12 +152,13 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
     Args:
         meet: waits for the workers that are to be timed together with this one.
     """
+    watch = Watch(Path(job.scratch) / "outputs", row)
     try:
         _stop_if_decided(item, job)
         workload = registry.resolve(item.candidate or item.workload)
         with prepared(workload, device, job.plan.timeout_s) as ready:
             case = ready.case
-            first = checked(case)
+            first = _checked(case, watch.before_timing)
             meet()
             device.forget_peak_memory()
             before = host.read(os.getppid())
@@ -164,14 +166,15 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
             window = host.window(before, host.read(os.getppid()))
             row |= sample_columns(measurement, job.clock_offset_ns) | window.columns
             metrics = [*case.metrics(measurement), *item.candidate_metrics, *_expense(ready.prepare_s, device)]
-            last = checked(case)
+            last = _checked(case, watch.after_timing)
             row |= result_columns(case, measurement, metrics)
-        row |= check_columns(first, last)
+        row |= check_columns(first, last) | watch.columns
     except _Decided as decided:
         row |= {"status": decided.status, "reason": decided.reason}
         return []
     except WrongAnswer as wrong:
         row |= {"status": "wrong", "reason": str(wrong)} | check_columns(wrong.check, wrong.check)
+        row |= watch.columns
         return []
     except OutputNotWritable:
         raise
@@ -182,6 +185,17 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
         row["status"], row["reason"] = outcome(error)
         return []
     return _flags(measurement)
+
+
+def _checked(case: Case, see: Callable[[Check], None]) -> Check:
+    """The case's check, seen and without its output, which would take memory while the case is timed."""
+    try:
+        check = checked(case)
+    except WrongAnswer as wrong:
+        see(wrong.check)
+        raise
+    see(check)
+    return dataclasses.replace(check, output=None)
 
 
 class _DeviceLost(Exception):
@@ -258,7 +272,7 @@ def _expense(prepare_s: float, device: Device) -> list[Metric]:
 
 def check_columns(first: Check, last: Check) -> Row:
     worst = max(first, last, key=lambda check: check.error)
-    return {"check_error": worst.error, "check_tolerance": worst.tolerance, "output_sha256": last.output_sha256}
+    return {"check_error": worst.error, "check_tolerance": worst.tolerance}
 
 
 def _flags(measurement: Measurement) -> list[str]:

@@ -16,7 +16,6 @@ Letters as in ``_decoder_shape``; R of the T tokens are sampled, C of the V logi
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from bench.types import Check
 from kernels._decoder import SCORE_SPREAD, Decoder, KvCache, Layer, Trace
 from kernels._decoder_float64 import Float64
 from kernels._decoder_shape import Shape
+from kernels._output import taken
 
 if TYPE_CHECKING:
     import torch
@@ -130,7 +130,7 @@ class Reference:
         # A NaN is no number to be found by max.
         error, place = max((math.inf if math.isnan(error) else error, place) for error, place in errors)
         c = _COARSE_C if self._head.seen_roundoff else _C
-        return Check(error, c * self._unit_roundoff, _sha256(logits_BV), f"largest in {place}")
+        return Check(error, c * self._unit_roundoff, taken(logits_BV), f"largest in {place}")
 
     def _rows(self, tokens: int, device: torch.device) -> torch.Tensor:
         import torch
@@ -268,9 +268,3 @@ def _size(rows: torch.Tensor) -> torch.Tensor:
     """Of each element, and no less than is usual in its row: what a sum went through on its way to a small result."""
     square = rows.square()
     return (square + square.mean(dim=-1, keepdim=True)).sqrt()
-
-
-def _sha256(tensor: torch.Tensor) -> str:
-    import torch
-
-    return hashlib.sha256(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()

@@ -18,7 +18,6 @@ Letters as in ``_encoder``; S of the B inputs and R of the T positions are sampl
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 import random
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from kernels._biased import Biased
 from kernels._encoder import SCORE_SPREAD, Encoder, Shape
 from kernels._encoder_parts import Norm, Trace
 from kernels._encoder_stems import HIDDEN, TAPS, RobertaStem, VitStem, WhisperStem
+from kernels._output import taken
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,7 @@ class Reference:
         errors.append((self._output_error(x_STD[2 * len(self._layers)], out_BTD[chosen].double()), "output"))
         # A NaN is no number to be found by max.
         error, place = max((math.inf if math.isnan(error) else error, place) for error, place in errors)
-        return Check(error, _C * self._unit_roundoff, _sha256(out_BTD), f"largest in {place}")
+        return Check(error, _C * self._unit_roundoff, taken(out_BTD), f"largest in {place}")
 
     # ---------------------------------------------------------------- the stem, at every position
 
@@ -259,9 +259,3 @@ def _size(rows: torch.Tensor) -> torch.Tensor:
     """Of each element, and no less than is usual in its row: what a sum went through on its way to a small result."""
     square = rows.square()
     return (square + square.mean(dim=-1, keepdim=True)).sqrt()
-
-
-def _sha256(tensor: torch.Tensor) -> str:
-    import torch
-
-    return hashlib.sha256(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()

@@ -157,10 +157,10 @@ DTYPES_ABOUT = (
     "nvfp4 (4-bit floats, 16 to a scale) give bf16. Sums are taken in fp32 where the operands are shorter."
 )
 CHECKED = (
-    "Every element, by signed sums over 256 columns at a time in float64 (after Freivalds, IFIP 1977), and 64 elements "
-    "by math.fsum. The largest deviation, in root mean squares of the exact result, may be 8 (u sqrt(k) + u'): u the "
-    "unit roundoff of the sums (Higham & Mary, SIAM J. Sci. Comput. 41(5), 2019), u' that of what is rounded on the "
-    "way in or out. Integers have to be exact."
+    "Every element, by sums over 256 columns at a time in float64, plain and with random signs (after Freivalds, IFIP "
+    "1977), and 64 elements by math.fsum. The largest deviation, in root mean squares of the exact result, may be "
+    "8 (u sqrt(k) + u'): u the unit roundoff of the sums (Higham & Mary, SIAM J. Sci. Comput. 41(5), 2019), u' that of "
+    "what is rounded on the way in or out. Integers have to be exact."
 )
 
 

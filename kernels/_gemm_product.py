@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import functools
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 _SAMPLED = 8  # rows, and columns, whose crossings are recomputed with math.fsum
-_BLOCK_COLUMNS = 256  # columns of C that share one signed sum
+_BLOCK_COLUMNS = 256  # columns of C that share a sum
+_VECTORS = 2  # that each of these blocks is summed by: random signs, and ones
 _CHUNK_ROWS = 1024  # rows that the check holds in float64 at a time
 
 # Bytes an element that it takes to make operands which no generator fills: float32 normals; for nvfp4 also what rounds
@@ -38,12 +38,12 @@ def memory_bytes(dtype: str, stack: Stack, *, packed: bool = False) -> int:
     Args:
         packed: the library keeps a second B in a layout of its own.
     """
-    arithmetic, blocks = ARITHMETIC[dtype], _blocks(stack.n)
+    arithmetic, vectors = ARITHMETIC[dtype], _VECTORS * _blocks(stack.n)
     a, b = stack.m * stack.k, len(stack.rows) * stack.k * stack.n
     operands = (a + (2 if packed else 1) * b) * math.ceil(arithmetic.operand_bytes)
     making = max(a, b) * _MAKING_BYTES.get(dtype, 0)
     result = stack.m * stack.n * arithmetic.result_bytes
-    check = 8 * (_CHUNK_ROWS * max(stack.k, stack.n) + blocks * (stack.n + stack.k + 3 * stack.m))
+    check = 8 * (_CHUNK_ROWS * max(stack.k, stack.n) + vectors * (stack.n + stack.k + 3 * stack.m))
     return operands + making + result + check
 
 
@@ -51,9 +51,10 @@ class Product:
     """Operands and result as torch tensors, whatever computes on them, and how the result is checked.
 
     The whole result is checked after Freivalds ("Probabilistic Machines Can Use Less Running Time", IFIP 1977): C x
-    must be A (B x) for a random vector x, which costs three matrix-vector products. Here there is one vector of random
-    signs for every 256 columns of C, zero elsewhere, and float64 does the sums. So each row of C is checked 256
-    columns at a time, and a wrong tile, even a wrong element, cannot hide under the rounding of the rest. That
+    must be A (B x) for a random vector x, which costs three matrix-vector products. Here there are two vectors for
+    every 256 columns of C, zero elsewhere, and float64 does the sums: one of random signs, and one of ones, since equal
+    errors add up in it that the signs may cancel (of a tile's sixteen, one time in five). So each row of C is checked
+    256 columns at a time, and a wrong tile, even a wrong element, cannot hide under the rounding of the rest. That
     reference leans on a float64 GEMM, so a few elements spread over C are also held against ``math.fsum``.
     """
 
@@ -93,22 +94,18 @@ class Product:
         elements = _rows(self.out_MN, self._sampled_rows)[:, self._sampled_columns]
         return float(np.max([_deviation(sums_MT.cpu().numpy(), self._exact_sums), _deviation(elements, self._exact)]))
 
-    def sha256(self) -> str:
-        import torch
-
-        return hashlib.sha256(self.out_MN.view(torch.uint8).cpu().numpy().data).hexdigest()
-
     @functools.cached_property
     def _signs(self) -> torch.Tensor:
-        """One column of random signs for each block of columns of C, zero outside its block."""
+        """For each block of columns of C one column of random signs and one of ones, zero outside the block."""
         import torch
 
         n = self.stack.n
         generator = torch.Generator().manual_seed(self._seed)
         signs_N = 2.0 * torch.randint(2, (n,), generator=generator, dtype=torch.float64) - 1.0
-        signs_NT = torch.zeros(n, _blocks(n), dtype=torch.float64)
+        signs_NT = torch.zeros(n, _VECTORS * _blocks(n), dtype=torch.float64)
         columns = torch.arange(n)
         signs_NT[columns, columns // _BLOCK_COLUMNS] = signs_N
+        signs_NT[columns, _blocks(n) + columns // _BLOCK_COLUMNS] = 1.0
         return signs_NT.to(self.a_MK.device)
 
     @functools.cached_property

@@ -73,6 +73,8 @@ def _sparse(seed: int, dtype: str, product: Product) -> Callable[[], object]:
 
 
 class Sparse(Gemm):
+    has_equal_bits = False  # the search times algorithms, and another may win next time
+
     def __init__(self, params: MatmulSparseParams, device: Device, seed: int) -> None:
         super().__init__(params.dtype, params.shape.stack, device, seed, library=functools.partial(_sparse, seed))
         self.work = sparse_work(params.dtype, params.shape)

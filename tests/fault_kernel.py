@@ -13,7 +13,7 @@ from bench.device.base import Device
 from bench.errors import Unsupported
 from bench.kernel import Case, Kernel
 from bench.spec import axis
-from bench.types import Check, Measurement, Metric, Work
+from bench.types import Check, Measurement, Metric, Output, Work
 
 KINDS = (
     "none",
@@ -30,6 +30,7 @@ KINDS = (
     "oom",
     "wrong",
     "wrong-later",
+    "bits",  # of an output of 4 floats, one of which is flipped where FAULT_BITS says: in a replicate, or on a device
     "nan",
     "unsupported",
     "hungry",
@@ -107,7 +108,20 @@ class FaultCase(Case):
                         file.write(b"\1" * 4096)
                 except OSError:
                     pass
-        return Check(error=error, tolerance=0.5)
+        return Check(error=error, tolerance=0.5, output=self.output() if self.kind == "bits" else None)
+
+    def output(self) -> Output:
+        """Right but for its lowest bit."""
+        import torch
+
+        from kernels._output import taken
+
+        values = torch.ones(4)
+        where, _, number = os.environ.get("FAULT_BITS", "").partition(" ")
+        replicate = len(list(self.device.scratch.parent.glob("part-*.parquet")))  # of a run of this workload alone
+        if number and int(number) == {"replicate": replicate, "device": self.device.info.index}[where]:
+            values.view(torch.int32)[2] ^= 1
+        return taken(values)
 
     def metrics(self, measurement: Measurement) -> list[Metric]:
         return [Metric("pid", os.getpid(), "1", "higher")]

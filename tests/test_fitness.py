@@ -123,6 +123,7 @@ CASES: dict[str, tuple[list[tuple[dict[str, Any], str]], list[dict[str, Any]]]] 
         [{"power_cap_s": 0.0}, {"throttle_s": 1.0, "power_cap_s": 0.0}],
     ),
     "ecc-corrected": ([({"ecc_corrected_delta": 3}, "3")], [{"ecc_corrected_delta": 0}]),
+    "output-differs": ([({"output_difference": "cpu: element [1]"}, "cpu: element [1]")], [{"output_sha256": "5f"}]),
     "roof-too-low": (
         [({"fraction_of_roof": 1.021}, "102.1%")],
         [{"fraction_of_roof": 1.02}, {"fraction_of_roof": 0.3}, {"fraction_of_roof": None}],
@@ -165,7 +166,7 @@ def test_the_document_has_every_rule_as_it_is() -> None:
 
 
 def test_only_a_machine_is_unfit() -> None:
-    others = {"state-unknown", "low-clock", "power-capped", "ecc-corrected", "roof-too-low"} | BY_HAND
+    others = {"state-unknown", "low-clock", "power-capped", "ecc-corrected", "output-differs", "roof-too-low"} | BY_HAND
     assert {name for name in fitness.RULES if not fitness.is_unfit(name)} == others
 
 

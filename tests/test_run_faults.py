@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,53 @@ def test_every_failure_is_a_row_with_its_reason_and_stops_no_other(checkout: Che
             assert f"fault/{kind} on cpu: {status}" in process.stdout
     for row in rows:
         assert (row["value"] is None) == (row["status"] != "ok")
+
+
+_ANSWERS = """
+format = 1
+title = "a test"
+device = "cpu"
+[[answers]]
+id = "answers"
+workloads = ["fault/bits"]
+source = "a test"
+"""
+
+
+def judged(checkout: Checkout) -> dict[str, Any]:
+    """The criterion of right answers, by ``vnbench judge``."""
+    criteria = checkout.root.parent / "contract.toml"
+    criteria.write_text(_ANSWERS)
+    process = checkout.vnbench("judge", checkout.files()[0], "--criteria", criteria, "--json")
+    found: dict[str, Any] = json.loads(process.stdout)["criteria"][0]
+    assert process.returncode == (5 if found["verdict"] == "FAIL" else 0), process.stderr
+    return found
+
+
+def test_a_bit_that_flips_in_one_replicate_is_found_and_named(checkout: Checkout) -> None:
+    process = checkout.run(checkout.suite("fault/bits", replicates=5), FAULT_BITS="replicate 3")
+    assert process.returncode == 0, process.stderr  # float64 found the answer right
+    _, rows = checkout.read()
+    assert [row["replicate"] for row in rows if "output-differs" in row["validity"]] == [3]
+    found = judged(checkout)
+    assert (found["verdict"], found["device"], found["observed"]) == ("FAIL", "cpu", 1)
+    assert found["words"] == (
+        "wrong bits in fault/bits, replicate 3: its output is not that of 4 of 5 measurements on equal terms: "
+        "cpu, replicate 3, check before timing: element [2] is 0x3f800001 (1.0000001192092896) where it was 0x3f800000 "
+        "(1.0), xor 0x00000001; 1 of 4 elements differ, compared with cpu, replicate 0, check after timing"
+    )
+    assert checkout.incomplete() == []  # what was kept of outputs is gone
+
+
+def test_a_device_that_is_wrong_each_time_is_found_by_the_others(checkout: Checkout) -> None:
+    suite = checkout.suite("fault/bits", replicates=2)
+    process = checkout.run(suite, "--device", "fake:straggler", FAULT_BITS="device 2")
+    assert process.returncode == 0, process.stderr
+    found = judged(checkout)
+    assert [one["device"] for one in found["devices"] if one["verdict"] == "FAIL"] == ["fake:2"]
+    assert "not that of 6 of 8" in found["words"]
+    _, rows = checkout.read()
+    assert any("element [2]" in (row["output_difference"] or "") for row in rows)
 
 
 def test_a_worker_that_cannot_start_is_tried_once_a_pass(checkout: Checkout, tmp_path: Path) -> None:

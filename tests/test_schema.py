@@ -35,8 +35,8 @@ GOLDEN = {
     " power_limit_w power_limit_default_w",
     "string": "vnbench_version source_commit run_id node suite candidate workload kernel spec_id policy_id params dtype"
     " backend cache_state device device_uuid device_reason arm concurrency_group label item_unit unit better"
-    " output_sha256 status reason env_id device_name driver cuda torch cupy numpy python cpu_model os os_kernel"
-    " virtualization environment device_error vbios mig_profile hypervisor container cpu_governor",
+    " output_sha256 output_difference status reason env_id device_name driver cuda torch cupy numpy python cpu_model os"
+    " os_kernel virtualization environment device_error vbios mig_profile hypervisor container cpu_governor",
     "bool": "clocks_locked row_remap_pending row_remap_failed ecc_mode",
     "timestamp[us, tz=UTC]": "started_at timed_from timed_until",
     "list<item: int64>": "elapsed_ns warmup_ns",

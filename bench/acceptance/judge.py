@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench import registry
-from bench.acceptance import figures, soaks, states
+from bench.acceptance import bits, figures, soaks, states
 from bench.acceptance.model import NODE, Finding, Judged, Verdict
 from bench.acceptance.rows import device_of
 from bench.criteria.facts import DEVICES, FACTS
@@ -71,21 +71,30 @@ def _findings(
         return figures.uniformity(one, {each.label: _of(each, rows, one.workload) for each in devices}, design)
     if isinstance(one, Inventory) and FACTS[one.what].is_of_node:
         return (states.inventory(one, NODE, rows),)
-    return tuple(_finding(one, each, devices, rows, design) for each in _judged_on(one, devices))
+    if isinstance(one, Answers):
+        return _answers(one, devices, rows)
+    return tuple(_finding(one, each, rows, design) for each in _judged_on(one, devices))
 
 
-def _finding(
-    one: Criterion, device: DeviceInfo, devices: Sequence[DeviceInfo], rows: Sequence[Row], design: Design
-) -> Finding:
+def _answers(one: Answers, devices: Sequence[DeviceInfo], rows: Sequence[Row]) -> tuple[Finding, ...]:
+    """Each device's, whose outputs have been held against those of the others."""
+    golden = dict(one.golden)
+    odd = bits.odd(rows, golden)
+    found = []
+    for each in devices:
+        asked = [name for name in one.workloads if each in registry.measured_by(name, devices)]
+        its_odd = [(row, words) for row, words in odd if device_of(row) == each.label]
+        found.append(states.answers(each.label, _of(each, rows), asked, its_odd, golden))
+    return tuple(found)
+
+
+def _finding(one: Criterion, device: DeviceInfo, rows: Sequence[Row], design: Design) -> Finding:
     if isinstance(one, Performance):
         return figures.performance(one, device.label, _of(device, rows, one.workload), design)
     if isinstance(one, Inventory):
         return states.inventory(one, device.label, _of(device, rows))
-    if isinstance(one, State):
-        return states.state(one, device.label, _of(device, rows))
-    assert isinstance(one, Answers)
-    asked = [name for name in one.workloads if device in registry.measured_by(name, devices)]
-    return states.answers(device.label, _of(device, rows), asked)
+    assert isinstance(one, State)
+    return states.state(one, device.label, _of(device, rows))
 
 
 def _judged_on(one: Criterion, devices: Sequence[DeviceInfo]) -> Sequence[DeviceInfo]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
+from bench.acceptance import bits
 from bench.acceptance import rows as of_rows
 from bench.acceptance.model import NODE, Finding
 from bench.criteria.facts import DEVICES, FACTS, STATES, read_state
@@ -83,11 +85,19 @@ def _plain(observed: Any) -> Any:
     return tuple(observed) if isinstance(observed, list) else observed
 
 
-def answers(device: str, rows: Sequence[Row], workloads: Sequence[str]) -> Finding:
+def answers(
+    device: str,
+    rows: Sequence[Row],
+    workloads: Sequence[str],
+    odd: Sequence[tuple[Row, str]] = (),
+    golden: Mapping[str, str] = MappingProxyType({}),
+) -> Finding:
     """No wrong answer in anything that a device was asked.
 
     Args:
         workloads: what has to be among it.
+        odd: those of the rows whose outputs have not the bits that they must have, with the words.
+        golden: the bits that are known, by the conditions of a row.
     """
     asked = [row for row in rows if row["status"] != "unsupported"]
     wrong = [row for row in asked if of_rows.is_wrong(row)]
@@ -97,6 +107,15 @@ def answers(device: str, rows: Sequence[Row], workloads: Sequence[str]) -> Findi
             "wrong in {workload}, replicate {replicate}", workload=first["workload"], replicate=first["replicate"]
         )
         return Finding(device, "FAIL", words, len(wrong), n=len(asked), badness=len(wrong))
+    if odd:
+        first, why = odd[0]
+        words = say(
+            "wrong bits in {workload}, replicate {replicate}: {why}",
+            workload=first["workload"],
+            replicate=first["replicate"],
+            why=why,
+        )
+        return Finding(device, "FAIL", words, len(odd), n=len(asked), badness=len(odd))
     for row in asked:
         if (failed := of_rows.failure(row)) is not None:
             words = say(
@@ -113,4 +132,8 @@ def answers(device: str, rows: Sequence[Row], workloads: Sequence[str]) -> Findi
         if missing or not asked:
             words = joined(": ", (say("not measured"), ", ".join(missing)))
         return Finding(device, "INCONCLUSIVE", words, 0 if asked else None, n=len(checked))
-    return Finding(device, "PASS", say("all of {n} were right", n=len(asked)), 0, n=len(asked))
+    known = bits.equal_to_golden(asked, golden)
+    if not known:
+        return Finding(device, "PASS", say("all of {n} were right", n=len(asked)), 0, n=len(asked))
+    words = say("all of {n} were right, {known} of them bit by bit as is known", n=len(asked), known=known)
+    return Finding(device, "PASS", words, 0, n=len(asked))

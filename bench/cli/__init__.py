@@ -11,6 +11,7 @@ from bench.cli.baseline import baseline
 from bench.cli.compare import compare
 from bench.cli.criteria import criteria
 from bench.cli.gate import gate
+from bench.cli.golden import golden
 from bench.cli.history import history
 from bench.cli.import_ import import_
 from bench.cli.info import info
@@ -55,6 +56,7 @@ def cli() -> None:
     vnbench soak --hours H   sustained load, and what it does to the rates
     vnbench judge RUN        the same of a result that is there
     vnbench criteria         the files that state them
+    vnbench golden           outputs that are known bit by bit
     vnbench seal RUN         one signed file of a run and its verdict
     vnbench countersign FILE sign what another sealed
     vnbench verify FILE      who signed what, and is it still that?
@@ -70,7 +72,7 @@ def cli() -> None:
 _COMMANDS = (
     *(run, show, list_, info, watch),
     *(compare, ab, aa, gate, baseline, history, import_, pack),
-    *(plan, accept, soak, judge, criteria, seal, countersign, verify, keygen),
+    *(plan, accept, soak, judge, criteria, golden, seal, countersign, verify, keygen),
 )
 for command in _COMMANDS:
     # Set on each, for click asks only the first who calls a command.

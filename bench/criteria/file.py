@@ -44,7 +44,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "performance": ("workload", "metric", "unit", "of"),
     "uniformity": ("workload",),
     "state": ("column", "unit"),
-    "answers": ("workloads",),
+    "answers": ("workloads", "golden"),
     "soak": ("hours", "workload", "cool_down_minutes"),
 }
 _LIMITS_OF: Mapping[str, tuple[str, ...]] = {
@@ -178,7 +178,15 @@ class _Reader:
         if not isinstance(named, list):
             self.bad(place, "workloads", f"is {_shown(named)}; it is a list of workloads")
         workloads = [self.workload({"workloads": text}, place, "workloads") for text in named]
-        return Answers(**common, limit=Limit(at_most=0), workloads=tuple(dict.fromkeys(workloads)))
+        golden = entry.get("golden", {})
+        if not isinstance(golden, dict) or not all(_is_sha256(value) for value in golden.values()):
+            self.bad(place, "golden", "is a table of SHA-256 in hex: what vnbench golden collect --toml prints")
+        return Answers(
+            **common,
+            limit=Limit(at_most=0),
+            workloads=tuple(dict.fromkeys(workloads)),
+            golden=tuple(sorted(golden.items())),
+        )
 
     def performance(self, entry: Mapping[str, Any], place: str, common: Mapping[str, Any]) -> Performance:
         workload = self.workload(entry, place)
@@ -329,6 +337,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
 
 
 def _rises(limit: Limit) -> bool:

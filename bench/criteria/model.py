@@ -114,6 +114,7 @@ class Answers(Criterion):
     """No wrong answer in anything that was measured, and these workloads among it."""
 
     workloads: tuple[str, ...] = ()
+    golden: tuple[tuple[str, str], ...] = ()  # SHA-256 of outputs that are known, by `bench.outputs.conditions`
 
 
 @dataclass(frozen=True)

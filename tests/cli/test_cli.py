@@ -334,6 +334,6 @@ def test_the_commands_are_those_that_are_documented() -> None:
         ["aa", "ab", "gate", "info", "list", "run", "watch"],
         ["baseline", "compare", "history", "show"],
     )
-    judging = ["plan", "accept", "soak", "criteria", "judge", "seal", "countersign", "verify", "keygen"]
+    judging = ["plan", "accept", "soak", "criteria", "golden", "judge", "seal", "countersign", "verify", "keygen"]
     assert sorted([*measuring, *comparing, *judging, "import", "pack"]) == COMMANDS
     assert all(isinstance(command, click.Command) for command in cli.commands.values())

@@ -177,6 +177,20 @@ def test_one_wrong_tile_of_a_packed_product_fails(dtype: str, cpu_device: CpuDev
     assert not tampered(f"matmul/{dtype}/96@backend=onednn", cpu_device, zero_a_tile).ok
 
 
+@pytest.mark.parametrize("width", [2, 4, 16, 128])
+def test_equal_errors_in_a_tile_fail_wherever_it_lies(width: int, cpu_device: CpuDevice) -> None:
+    product = Product("fp32", Shape(32, 32, 512).stack, cpu_device, SEED)
+    torch.mm(product.a_MK, product.b_KN, out=product.out_MN)
+    tolerance = _gemm.tolerance("fp32", 32)
+    assert product.error() <= tolerance
+    for column in range(0, 512, width):
+        tile = product.out_MN[10:26, column : column + width]
+        right = tile.clone()
+        tile += 0.5
+        assert product.error() > tolerance, column  # random signs alone cancel in some of them
+        tile.copy_(right)
+
+
 def test_a_library_that_takes_memory_finds_the_last_result_s_free(cpu_device: CpuDevice) -> None:
     product = Product("fp32", Shape.square(8).stack, cpu_device, SEED)
     freed = []
