@@ -1,4 +1,4 @@
-"""Golden values: outputs that are known bit by bit, by all that determines them; collected from results, and checked."""
+"""Golden values: outputs that are known bit by bit, by all that determines them; collected and checked."""
 
 from __future__ import annotations
 

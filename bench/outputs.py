@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.spec import content_id
-from bench.types import Check, Output
+from bench.types import SOAK_ARM, Check, Output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,9 +51,10 @@ def conditions(row: Mapping[str, Any]) -> str:
 
 
 def place(row: Mapping[str, Any]) -> str:
-    """Which device computed it, and when: ``cuda:3 GPU-5f…, replicate 2``."""
+    """Which device computed it, and when: ``cuda:3 GPU-5f…, replicate 2``; in a soak ``…, stretch 17``."""
     device = "cpu" if row["device"] == "cpu" else f"{row['device']}:{row['device_index']}"
-    return " ".join(filter(None, (device, row["device_uuid"]))) + f", replicate {row['replicate']}"
+    stretch = f", stretch {row['session']}" if row["arm"] == SOAK_ARM else ""
+    return " ".join(filter(None, (device, row["device_uuid"]))) + f", replicate {row['replicate']}{stretch}"
 
 
 def difference(seen: Output, kept: Output) -> str:
@@ -172,5 +173,5 @@ def _keep(path: Path, kept: _Kept) -> bool:
     finally:
         if temporary is not None:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                Path(temporary).unlink()
     return True

@@ -21,10 +21,11 @@ from bench.errors import OutputNotWritable, VnbenchError
 from bench.kernel import Case
 from bench.link import WorkerLink
 from bench.measure import measure
-from bench.ready import WrongAnswer, checked, outcome, prepared
+from bench.outputs import Watch
+from bench.ready import WrongAnswer, outcome, prepared
 from bench.telemetry import host
 from bench.types import Check, Job
-from bench.worker import DEVICE_LOST_CODE, check_columns, result_columns, sample_columns, settle
+from bench.worker import DEVICE_LOST_CODE, check_columns, result_columns, sample_columns, seen, settle
 
 
 def main(job_path: str, events_fd: str) -> None:
@@ -77,18 +78,20 @@ class _Soaking:
         self.row = schema.blank_row(self.job, index, self.workload, "ok") | self.known
 
     def _stretch(self, case: Case) -> None:
+        watch = Watch(Path(self.job.scratch) / "outputs", self.row)
         try:
-            self.before = self.before or checked(case)
+            self.before = self.before or seen(case, watch.before_timing)
             before = host.read(os.getppid())
             measurement = measure(case, self.device, self.job.plan.policy)
             window = host.window(before, host.read(os.getppid()))
             self.row |= sample_columns(measurement, self.job.clock_offset_ns) | window.columns
             metrics = case.metrics(measurement)
-            after = checked(case)
+            after = seen(case, watch.after_timing)
             self.row |= result_columns(case, measurement, metrics) | check_columns(self.before, after)
             self.before = after
         except WrongAnswer as wrong:
             self.row |= {"status": "wrong", "reason": str(wrong)} | check_columns(wrong.check, wrong.check)
+        self.row |= watch.columns
         self._end()
 
     def _end(self) -> None:

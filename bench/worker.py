@@ -158,7 +158,7 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
         workload = registry.resolve(item.candidate or item.workload)
         with prepared(workload, device, job.plan.timeout_s) as ready:
             case = ready.case
-            first = _checked(case, watch.before_timing)
+            first = seen(case, watch.before_timing)
             meet()
             device.forget_peak_memory()
             before = host.read(os.getppid())
@@ -166,7 +166,7 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
             window = host.window(before, host.read(os.getppid()))
             row |= sample_columns(measurement, job.clock_offset_ns) | window.columns
             metrics = [*case.metrics(measurement), *item.candidate_metrics, *_expense(ready.prepare_s, device)]
-            last = _checked(case, watch.after_timing)
+            last = seen(case, watch.after_timing)
             row |= result_columns(case, measurement, metrics)
         row |= check_columns(first, last) | watch.columns
     except _Decided as decided:
@@ -187,8 +187,8 @@ def _measure_into(row: Row, item: Item, job: Job, device: Device, meet: Callable
     return _flags(measurement)
 
 
-def _checked(case: Case, see: Callable[[Check], None]) -> Check:
-    """The case's check, seen and without its output, which would take memory while the case is timed."""
+def seen(case: Case, see: Callable[[Check], None]) -> Check:
+    """The case's check, shown to ``see`` and without its output, which would take memory while the case is timed."""
     try:
         check = checked(case)
     except WrongAnswer as wrong:

@@ -8,7 +8,6 @@ other: each of them takes all of its cores, and two at a time would only wait fo
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import statistics
 from collections.abc import Callable, Mapping
@@ -19,12 +18,13 @@ from bench.device.base import Device
 from bench.errors import UsageError
 from bench.kernel import About, Case, Kernel
 from bench.spec import axis, option
-from bench.types import Check, Measurement, Metric, Work
+from bench.types import Check, Measurement, Metric, Output, Work
 from kernels import _gemm_product, _soak_tokens
 from kernels._decoder_shape import SHAPES, require_positions
 from kernels._gemm import Shape, tolerance
 from kernels._gemm_backends import BACKENDS, tried
 from kernels._gemm_product import Product
+from kernels._output import taken
 from kernels._soak_tokens import Tokens
 from kernels._transfer_pair import CHECK_BYTES, Pair
 
@@ -139,9 +139,16 @@ class SoakCase(Case):
         }
         # A NaN is no number to be found by max.
         error, part = max((math.inf if math.isnan(error) else error, name) for name, error in errors.items())
-        hashes = f"{self.product.sha256()}{decoded.output_sha256}"
         detail = f"of the part's tolerance, largest in {part} {decoded.detail if part == 'decode' else ''}".rstrip()
-        return Check(error, 1.0, hashlib.sha256(hashes.encode()).hexdigest(), detail)
+        return Check(error, 1.0, self._output(decoded), detail)
+
+    def _output(self, decoded: Check) -> Output:
+        """The bytes of the product, and after them those of the logits."""
+        import torch
+
+        logits = torch.frombuffer(bytearray(decoded.output.data), dtype=torch.uint8) if decoded.output else None
+        product = self.product.out_MN.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        return taken(product if logits is None else torch.cat([product, logits]))
 
     def metrics(self, measurement: Measurement) -> list[Metric]:
         """The median time of each part: on a GPU from the round's beginning, with the others beside it; else alone."""

@@ -1,4 +1,4 @@
-"""Outputs that are not, bit by bit, what they must be: which rows of a result have one, and in which words to say so."""
+"""Outputs that are not, bit by bit, what they must be: which rows of a result have one, and the words for it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from bench import outputs
+from bench.message import Message, say
 from bench.schema import Row
 
 
-def odd(rows: Sequence[Row], golden: Mapping[str, str]) -> list[tuple[Row, str]]:
+def odd(rows: Sequence[Row], golden: Mapping[str, str]) -> list[tuple[Row, Message]]:
     """The rows whose outputs differ from those of others on equal terms, or from a golden value, with the words.
 
     Of several outputs the one that most rows have is taken as right. Where no output has more than half of the rows,
@@ -34,26 +35,38 @@ def equal_to_golden(rows: Sequence[Row], golden: Mapping[str, str]) -> int:
     return sum(golden.get(outputs.conditions(row)) == row["output_sha256"] for row in known)
 
 
-def _not_golden(group: Sequence[Row], expected: str) -> list[tuple[Row, str]]:
+def _not_golden(group: Sequence[Row], expected: str) -> list[tuple[Row, Message]]:
     return [
-        (row, f"its output is not the golden one: {_how(row, expected)}")
+        (row, say("its output is not the golden one: {how}", how=_how(row, expected)))
         for row in group
         if row["output_sha256"] != expected
     ]
 
 
-def _not_alike(group: Sequence[Row]) -> list[tuple[Row, str]]:
+def _not_alike(group: Sequence[Row]) -> list[tuple[Row, Message]]:
     counts = Counter(row["output_sha256"] for row in group)
     right, votes = min(counts.items(), key=lambda item: (-item[1], item[0]))
     if len(counts) == 1:
         differing = [row for row in group if row["output_difference"] is not None]
-        return [(row, f"its outputs differ: {row['output_difference']}") for row in differing]
+        return [(row, say("its outputs differ: {how}", how=row["output_difference"])) for row in differing]
     if 2 * votes <= len(group):
-        words = f"{len(counts)} different outputs of {len(group)} measurements, and which is right cannot be known"
         other = {sha256: next(each for each in sorted(counts) if each != sha256) for sha256 in counts}
-        return [(row, f"{words}: {_how(row, other[row['output_sha256']])}") for row in group]
-    words = f"its output is not that of {votes} of {len(group)} measurements on equal terms"
-    return [(row, f"{words}: {_how(row, right)}") for row in group if row["output_sha256"] != right]
+        return [(row, _undecided(len(counts), len(group), _how(row, other[row["output_sha256"]]))) for row in group]
+    minority = [row for row in group if row["output_sha256"] != right]
+    return [(row, _outvoted(votes, len(group), _how(row, right))) for row in minority]
+
+
+def _undecided(outputs: int, n: int, how: str) -> Message:
+    return say(
+        "{outputs} different outputs of {n} measurements, and which is right cannot be known: {how}",
+        outputs=outputs,
+        n=n,
+        how=how,
+    )
+
+
+def _outvoted(votes: int, n: int, how: str) -> Message:
+    return say("its output is not that of {votes} of {n} measurements on equal terms: {how}", votes=votes, n=n, how=how)
 
 
 def _how(row: Row, expected: str) -> str:

@@ -65,15 +65,13 @@ def _findings(
         return (Finding(NODE, "FAIL", _ABSENT[criteria.device]),)
     if not isinstance(one, Inventory):
         rows = [row for row in rows if row["reason"] != BUDGET_SPENT]  # it was not measured, and did not fail
-    if isinstance(one, Soak):
-        return tuple(soaks.soaked(one, each, plan, rows) for each in devices)
     if isinstance(one, Uniformity):
         return figures.uniformity(one, {each.label: _of(each, rows, one.workload) for each in devices}, design)
     if isinstance(one, Inventory) and FACTS[one.what].is_of_node:
         return (states.inventory(one, NODE, rows),)
     if isinstance(one, Answers):
         return _answers(one, devices, rows)
-    return tuple(_finding(one, each, rows, design) for each in _judged_on(one, devices))
+    return tuple(_finding(one, each, plan, rows, design) for each in _judged_on(one, devices))
 
 
 def _answers(one: Answers, devices: Sequence[DeviceInfo], rows: Sequence[Row]) -> tuple[Finding, ...]:
@@ -88,11 +86,13 @@ def _answers(one: Answers, devices: Sequence[DeviceInfo], rows: Sequence[Row]) -
     return tuple(found)
 
 
-def _finding(one: Criterion, device: DeviceInfo, rows: Sequence[Row], design: Design) -> Finding:
+def _finding(one: Criterion, device: DeviceInfo, plan: Plan, rows: Sequence[Row], design: Design) -> Finding:
     if isinstance(one, Performance):
         return figures.performance(one, device.label, _of(device, rows, one.workload), design)
     if isinstance(one, Inventory):
         return states.inventory(one, device.label, _of(device, rows))
+    if isinstance(one, Soak):
+        return soaks.soaked(one, device, plan, rows)
     assert isinstance(one, State)
     return states.state(one, device.label, _of(device, rows))
 
