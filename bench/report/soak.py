@@ -36,10 +36,11 @@ def show(out: Console, plan: Plan, found: Sequence[Sustained]) -> None:
     factor, unit = _scale(found)
     if any(device.kind == "fake" for device in plan.devices):
         out.print(SIMULATED, style="bold red")
-    table = Table(box=None, pad_edge=False, padding=(0, 1), width=out.width)
-    table.add_column(f"rates in {unit}", no_wrap=True)
+    out.print(f"rates in {unit}")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))  # eleven columns in 80 characters
+    table.add_column("device", no_wrap=True)
     for name in ("first", "steady", "kept", "slowest", "node", "held s", "°C", "ECC", "wrong", "failed"):
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right", no_wrap=True)
     for one in found:
         table.add_row(*_cells(one, factor))
     out.print(table)

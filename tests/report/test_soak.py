@@ -22,7 +22,7 @@ NOTHING = Sustained("cuda:1", 0.0, 0)
 
 
 def shown(*found: Sustained) -> str:
-    out = Console(file=io.StringIO(), width=100, highlight=False)
+    out = Console(file=io.StringIO(), width=80, highlight=False)
     soak.show(out, PLAN, found)
     assert isinstance(out.file, io.StringIO)
     return out.file.getvalue()
