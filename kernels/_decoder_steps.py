@@ -22,6 +22,7 @@ MODES = ("eager", "graph", "compiled")
 class Steps:
     calls: Sequence[Callable[[], object]]
     replayed: bool  # the calls write to the memory that they were captured with, and to no trace
+    tuned: bool = False  # torch timed kernels and chose one: another process may choose one that adds up otherwise
 
 
 def made_ready(mode: str, model: Decoder, forwards: Sequence[Callable[[], object]], device: Device) -> Steps:
@@ -35,5 +36,6 @@ def made_ready(mode: str, model: Decoder, forwards: Sequence[Callable[[], object
         model.compile()
         for forward in forwards[:2]:  # the second has torch compile once more, for any position
             forward()
-    is_captured = mode == "graph" or (mode == "compiled" and device.torch_device.startswith("cuda"))
-    return Steps(device.captured(forwards), True) if is_captured else Steps(forwards, False)
+    is_tuned = mode == "compiled" and device.torch_device.startswith("cuda")
+    is_captured = mode == "graph" or is_tuned
+    return Steps(device.captured(forwards) if is_captured else forwards, is_captured, is_tuned)

@@ -49,7 +49,9 @@ class EncodeCase(Case):
         self.model = Encoder(shape, params.dtype, device.torch_device, seed)
         self._device = device
         is_compiled = params.mode == "compiled"
-        self._captures = params.mode == "graph" or (is_compiled and device.info.kind == "cuda")
+        # Tuned: torch chose among kernels by timing them; another process may choose others, which add up otherwise.
+        self._is_tuned = is_compiled and device.info.kind == "cuda"
+        self._captures = params.mode == "graph" or self._is_tuned
         if is_compiled:
             self.model.compile()
         self._reference = Reference(self.model)
@@ -78,6 +80,8 @@ class EncodeCase(Case):
         trace = self._reference.new_trace()
         traced_BTD = self._output_of(self._performing(trace)).clone()
         check = self._reference.check(trace, self._inputs, traced_BTD)
+        if self._is_tuned:
+            check = dataclasses.replace(check, output=None)
         if not self._output_of(self.launch).equal(traced_BTD):
             return dataclasses.replace(check, error=math.inf, detail="a launch differs from the traced run")
         return check

@@ -22,7 +22,7 @@ from bench.criteria.model import (
     Uniformity,
     kind_of,
 )
-from bench.message import Message, say
+from bench.message import Message, joined, say
 from bench.report.language import PLAIN, Language
 
 _DEVICES = {"cuda": say("NVIDIA GPU"), "cpu": say("CPU")}
@@ -33,7 +33,6 @@ _LIMITS = {
     "one_of": say("one of {value}", value=""),
     "none_of": say("none of {value}", value=""),
 }
-_NONE_WRONG = say("No answer may be wrong.")
 _ROOFS = {"measured roof": say("measured roof"), "datasheet": say("datasheet")}
 
 
@@ -133,8 +132,10 @@ def _sentence(one: Criterion, each: Message, language: Language) -> Message:
             limit=limit(one, language),
         )
     assert isinstance(one, Answers)
-    asked = listed(one.workloads, language)
-    return say("No answer may be wrong; {workloads} must have been asked.", workloads=asked) if asked else _NONE_WRONG
+    none_wrong = say("No answer may be wrong, and outputs on equal terms must have equal bits.")
+    asked = say("{workloads} must have been asked.", workloads=listed(one.workloads, language))
+    known = say("{n} outputs are known and must be those, bit by bit.", n=len(one.golden))
+    return joined(" ", (none_wrong, asked if one.workloads else "", known if one.golden else ""))
 
 
 def limit(one: Criterion, language: Language = PLAIN) -> str:

@@ -163,6 +163,8 @@ BAD = [
     (HEAD + LOCKED.replace("false", "0"), "[[state]] locked: 'equal' is 0; it must be true or false"),
     (HEAD + REASONS.replace('["hw_slowdown"]', '"hw_slowdown"'), "'none_of' is 'hw_slowdown'; it is a list of texts"),
     (HEAD + ANSWERS.replace("4096", "x"), "[[answers]] answers: 'workloads' 'matmul/bf16/x'"),
+    (HEAD + ANSWERS + "golden = 3\n", "[[answers]] answers: 'golden' is a table of SHA-256"),
+    (HEAD + ANSWERS + 'golden = {a = "5f"}\n', "[[answers]] answers: 'golden' is a table of SHA-256"),
     (HEAD + ANSWERS.replace('["matmul/bf16/4096"]', "3"), "[[answers]] answers: 'workloads' is 3; it is a list"),
     (HEAD + ANSWERS + "at_most = 1\n", "[[answers]] answers: 'at_most' is not a key here"),
 ]
