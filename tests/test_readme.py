@@ -34,8 +34,8 @@ HERE = {
         "pip/bin/vnbench accept --criteria cpu-node --budget 5s; code=$?; test $code = 4 -o $code = 6"
     ),
     'vnbench judge results/reference/vm/*-d60e29f3c5.parquet --criteria cpu-node --html node.html --lang vi || echo "not passed: $?"': (  # noqa: E501
-        "pip/bin/vnbench judge results/reference/vm/*-d60e29f3c5.parquet --criteria cpu-node --html node.html --lang vi; "
-        "test $? = 4"
+        "pip/bin/vnbench judge results/reference/vm/*-d60e29f3c5.parquet --criteria cpu-node "
+        "--html node.html --lang vi; test $? = 4"
     ),
     "vnbench soak --duration 20s": "pip/bin/vnbench soak --duration 4s",
     "vnbench keygen operator": "pip/bin/vnbench keygen operator",

@@ -6,15 +6,14 @@ The format, and an example, are in docs/acceptance.md. Limits become base units 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from bench import registry, units
-from bench.criteria.facts import FACTS, LIMITS, METRICS, STATES, Kind
+from bench import registry
+from bench.criteria.facts import FACTS, METRICS, STATES
 from bench.criteria.model import (
     FORMAT,
     KINDS,
@@ -27,16 +26,14 @@ from bench.criteria.model import (
     Soak,
     State,
     Uniformity,
-    is_version,
 )
+from bench.criteria.values import SEE, Values, is_number, is_sha256, shown
 from bench.errors import UsageError
 from bench.sequential import Design
 from bench.types import LONGEST_SOAK_HOURS, DeviceKind
 
 FOLDER = Path(__file__).parent
 
-_SEE = "The format is described in docs/acceptance.md"
-_LIMITS = ("at_least", "at_most", "equal", "one_of", "none_of")
 _COMMON = ("id", "source", "note")
 # The keys of each table beside the common ones and its limits.
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -84,26 +81,23 @@ def load(text: str) -> Criteria:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: {error}", "Name a TOML file in UTF-8") from None
     except RecursionError:
-        raise UsageError(f"{path}: nested too deep", _SEE) from None
+        raise UsageError(f"{path}: nested too deep", SEE) from None
     except (ValueError, OverflowError) as error:  # TOML's own, or an integer beyond what Python takes in
-        raise UsageError(f"{path}: {error}", _SEE) from None
+        raise UsageError(f"{path}: {error}", SEE) from None
 
 
-class _Reader:
+class _Reader(Values):
     """Checks every key of a criteria file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
     def criteria(self, data: Mapping[str, Any], sha256: str) -> Criteria:
         self.check_keys(data, ("format", "title", "device", "confidence", "looks", *KINDS), "")
         if data.get("format") != FORMAT or isinstance(data.get("format"), bool):
-            stated = _shown(data["format"]) if "format" in data else "missing"
+            stated = shown(data["format"]) if "format" in data else "missing"
             self.bad("", "format", f"is {stated}; this vnbench reads format {FORMAT}")
         title = self.text(data, "title", "")
         device = data.get("device")
         if device not in ("cuda", "cpu"):
-            self.bad("", "device", f"is {_shown(device)}; it is the kind that is judged: cuda or cpu")
+            self.bad("", "device", f"is {shown(device)}; it is the kind that is judged: cuda or cpu")
         self.device: DeviceKind = device
         confidence, looks = self.design(data)
         found = [
@@ -122,14 +116,14 @@ class _Reader:
 
     def design(self, data: Mapping[str, Any]) -> tuple[float, tuple[int, ...]]:
         confidence, looks = data.get("confidence", Criteria.confidence), data.get("looks", [5, 8, 12])
-        if not _is_number(confidence) or not 0.5 <= confidence <= 0.9999:
-            self.bad("", "confidence", f"is {_shown(confidence)}; it must be from 0.5 to 0.9999")
+        if not is_number(confidence) or not 0.5 <= confidence <= 0.9999:
+            self.bad("", "confidence", f"is {shown(confidence)}; it must be from 0.5 to 0.9999")
         if not isinstance(looks, list) or not all(type(look) is int for look in looks) or max(looks, default=0) > 200:
-            self.bad("", "looks", f"is {_shown(looks)}; it lists numbers of replicates up to 200, such as [5, 8, 12]")
+            self.bad("", "looks", f"is {shown(looks)}; it lists numbers of replicates up to 200, such as [5, 8, 12]")
         try:
             Design(tuple(looks), 1 - confidence)
         except ValueError as error:
-            self.bad("", "looks", f"is {_shown(looks)}: {error}".replace("sessions", "replicates"))
+            self.bad("", "looks", f"is {shown(looks)}: {error}".replace("sessions", "replicates"))
         return float(confidence), tuple(looks)
 
     def tables(self, data: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any]]:
@@ -142,7 +136,7 @@ class _Reader:
         place = f"[[{kind}]] number {index + 1}"
         name = self.text(entry, "id", place)
         if re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,39}", name) is None:
-            self.bad(place, "id", f"is {_shown(name)}; it is up to 40 of a-z, 0-9, '.' and '-'")
+            self.bad(place, "id", f"is {shown(name)}; it is up to 40 of a-z, 0-9, '.' and '-'")
         place = f"[[{kind}]] {name}"
         self.check_keys(entry, (*_COMMON, *_KEYS[kind], *_LIMITS_OF[kind]), place)
         common = {"id": name, "source": self.text(entry, "source", place)}
@@ -176,10 +170,10 @@ class _Reader:
     def answers(self, entry: Mapping[str, Any], place: str, common: Mapping[str, Any]) -> Answers:
         named = entry.get("workloads", [])
         if not isinstance(named, list):
-            self.bad(place, "workloads", f"is {_shown(named)}; it is a list of workloads")
+            self.bad(place, "workloads", f"is {shown(named)}; it is a list of workloads")
         workloads = [self.workload({"workloads": text}, place, "workloads") for text in named]
         golden = entry.get("golden", {})
-        if not isinstance(golden, dict) or not all(_is_sha256(value) for value in golden.values()):
+        if not isinstance(golden, dict) or not all(is_sha256(value) for value in golden.values()):
             self.bad(place, "golden", "is a table of SHA-256 in hex: what vnbench golden collect --toml prints")
         return Answers(
             **common,
@@ -205,7 +199,7 @@ class _Reader:
         its_unit = its_unit or (work.unit if work is not None else unit)
         if of is None and its_unit != unit:
             figure = f"{metric or 'the figure'} of {workload}"
-            self.bad(place, "unit", f"is {_shown(entry['unit'])}; {figure} is in {its_unit}")
+            self.bad(place, "unit", f"is {shown(entry['unit'])}; {figure} is in {its_unit}")
         # A headline is a rate, and so is its fraction of a roof: more is better, and too much is no fault.
         sensible = METRICS[metric].limits if metric else ("at_least",)
         limit = self.limit(entry, place, "number", factor, sensible)
@@ -229,130 +223,3 @@ class _Reader:
         hours = self.between(entry, place, "hours", 1e-6, LONGEST_SOAK_HOURS)
         pause = self.between({"cool_down_minutes": Soak.cool_down_minutes, **entry}, place, "cool_down_minutes", 0, 60)
         return Soak(**common, limit=Limit(at_least=hours), workload=workload, cool_down_minutes=pause)
-
-    # ------------------------------------------------------------ values
-
-    def between(self, entry: Mapping[str, Any], place: str, key: str, least: float, most: float) -> float:
-        if key not in entry:
-            self.bad(place, key, "is missing")
-        if not _is_number(entry[key]) or not least <= entry[key] <= most:
-            self.bad(place, key, f"is {_shown(entry[key])}; it is a number from {least:g} to {most:g}")
-        return float(entry[key])
-
-    def workload(self, entry: Mapping[str, Any], place: str, key: str = "workload") -> str:
-        text = self.text(entry, key, place)
-        try:
-            return registry.resolve(text).name
-        except UsageError as error:
-            self.bad(place, key, f"{error.what}. {error.remedy.partition('. ')[0]}")
-
-    def unit(self, entry: Mapping[str, Any], place: str) -> tuple[float, str]:
-        try:
-            return units.base_unit(self.text(entry, "unit", place))
-        except UsageError as error:
-            self.bad(place, "unit", str(error))
-
-    def factor(self, entry: Mapping[str, Any], place: str, unit: str) -> float:
-        """What the file's unit is in the value's own; it may be left out where there is but one."""
-        if "unit" not in entry:
-            if unit == "B":
-                self.bad(place, "unit", "is missing: GB or GiB")
-            return 1.0
-        if entry["unit"] == unit:
-            return 1.0
-        factor, base = self.unit(entry, place)
-        if base != unit:
-            self.bad(place, "unit", f"is {_shown(entry['unit'])}; the value is in {unit}")
-        return factor
-
-    def limit(
-        self, entry: Mapping[str, Any], place: str, kind: Kind, factor: float, allowed: Sequence[str] = _LIMITS
-    ) -> Limit:
-        allowed = [name for name in LIMITS[kind] if name in allowed]
-        stated = [name for name in _LIMITS if name in entry]
-        for name in stated:
-            if name not in allowed:
-                self.bad(place, name, f"is no limit of this; there are: {', '.join(allowed)}")
-        if not stated:
-            self.bad(place, " or ".join(allowed), "is missing: the limit")
-        if len(stated) > 1 and set(stated) != {"at_least", "at_most"}:
-            self.bad(place, stated[1], f"cannot stand beside {stated[0]!r}")
-        limit = Limit(**{name: self.value(entry[name], name, place, kind, factor) for name in stated})
-        if len(stated) == 2 and not _rises(limit):
-            self.bad(place, "at_least", "is above 'at_most': nothing can meet both")
-        return limit
-
-    def value(self, value: Any, name: str, place: str, kind: Kind, factor: float) -> Any:
-        """A limit's value in base units."""
-        if name in ("one_of", "none_of"):
-            if not isinstance(value, list) or not value or not all(_is_text(each) for each in value):
-                self.bad(place, name, f"is {_shown(value)}; it is a list of texts")
-            return tuple(value)
-        if kind == "number":
-            if not _is_number(value):
-                self.bad(place, name, f"is {_shown(value)}; it must be a finite number")
-            return value if factor == 1.0 else value * factor
-        if kind == "yes-no" and type(value) is not bool:
-            self.bad(place, name, f"is {_shown(value)}; it must be true or false")
-        if kind in ("text", "version") and not _is_text(value):
-            self.bad(place, name, f"is {_shown(value)}; it must be a text")
-        if kind == "version" and not is_version(value):
-            self.bad(place, name, f'is {_shown(value)}; it must be a version such as "580.95"')
-        return value
-
-    def positive_and_alone(self, limit: Limit, place: str) -> None:
-        stated = limit.stated
-        if len(stated) > 1:
-            self.bad(place, "at_most", "cannot stand beside 'at_least': write two criteria")
-        ((name, value),) = stated.items()
-        if not 0 < value < 1e30:
-            self.bad(place, name, f"is {_shown(value)}; it must be above 0 and below 1e30")
-
-    def one_of(self, entry: Mapping[str, Any], key: str, known: Any, place: str) -> str:
-        text = self.text(entry, key, place)
-        if text not in known:
-            self.bad(place, key, f"is {_shown(text)}; there are: {', '.join(known)}")
-        return text
-
-    def text(self, entry: Mapping[str, Any], key: str, place: str) -> str:
-        if key not in entry:
-            self.bad(place, key, "is missing")
-        if not _is_text(entry[key]):
-            self.bad(place, key, f"is {_shown(entry[key])}; it must be a text")
-        found: str = entry[key]
-        return found
-
-    def check_keys(self, data: Mapping[str, Any], known: Sequence[str], place: str) -> None:
-        for key in data:
-            if key not in known:
-                self.bad(place, key, f"is not a key here; there are: {', '.join(known)}")
-
-    def bad(self, place: str, key: str, what: str) -> NoReturn:
-        raise UsageError(f"{self.path}{f', {place}' if place else ''}: {key!r} {what}", _SEE)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30 and math.isfinite(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
-
-
-def _is_sha256(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
-
-
-def _rises(limit: Limit) -> bool:
-    low, high = limit.at_least, limit.at_most
-    if isinstance(low, str) and isinstance(high, str):
-        return Limit(at_most=high).holds(low)
-    return not isinstance(low, str) and not isinstance(high, str) and (low or 0) <= (high or 0)
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more digits than Python shows
-        return "a number beyond all measure"
-    return text if len(text) <= 40 else f"{text[:20]}…"
