@@ -73,6 +73,8 @@ def test_a_measurement_that_contradicts_itself_fails(tmp_path: Path) -> None:
     plan, rows = run(RIGHT, RIGHT)
     rows[1]["output_difference"] = "check after timing: sha256 …"
     assert of(judged(tmp_path, ANSWERS, plan, rows)) == ["cuda:1"]
+    known = f'golden = {{ "{outputs.conditions(rows[0])}" = "{RIGHT}" }}\n'
+    assert of(judged(tmp_path, ANSWERS + known, plan, rows)) == ["cuda:1"]
 
 
 @pytest.mark.parametrize("name", ["spec_id", "candidate", "device_name", "driver", "cuda", "torch"])
