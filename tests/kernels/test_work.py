@@ -22,6 +22,7 @@ SMALL = (
     "encode/tiny-image/b1@dtype=fp32",
     "encode/tiny-speech/b3",
     "train/tiny/b2/s16",
+    "soak/320/mib1/tiny@products=2,moves=2,copies=1,steps=3",
     "matmul/bf16/16x32x48",
     "matmul/int8/32@cache=cold",
     "matmul-batched/fp32/3x16x32x48",

@@ -118,13 +118,19 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, lis
 
 
 def rows_of(scenario: str, gpu: int, window: tuple[float, float], readings: list[Reading]) -> list[Row]:
-    """A row that was timed in that window, merged with what the sampler read."""
+    """A row that was timed in that window, merged with what the sampler read; others answer for what came before and
+    after it.
+    """
     plan = plan_of(scenario)
     epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-    timed_from, timed_until = (epoch + dt.timedelta(seconds=second) for second in window)
-    row = make_row(plan, WORK, device=gpu, timed_from=timed_from, timed_until=timed_until)
-    rows = merge.finish(plan, [row], {}, readings)
-    return [row for row in rows if row["status"] == "ok"]
+    begin, end = (epoch + dt.timedelta(seconds=second) for second in window)
+    windows = ((begin, end), (epoch, begin), (end, epoch + dt.timedelta(seconds=LASTS_S)))
+    rows = [
+        make_row(plan, WORK, device=gpu, replicate=number, timed_from=timed_from, timed_until=timed_until)
+        for number, (timed_from, timed_until) in enumerate(windows)
+    ]
+    merged = merge.finish(plan, rows, {}, readings)
+    return [row for row in merged if row["status"] == "ok" and row["replicate"] == 0]
 
 
 CASES = [
